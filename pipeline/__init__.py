@@ -1,0 +1,3 @@
+"""callscribe: real-time transcription of call-centre audio as a Kafka application."""
+
+__version__ = "0.1.0"

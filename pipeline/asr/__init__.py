@@ -1,0 +1,1 @@
+"""Streaming speech recognition: utterances become committed words and a tentative tail."""

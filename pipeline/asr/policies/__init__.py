@@ -1,0 +1,1 @@
+"""Commit policies: when is a hypothesis stable enough to publish."""

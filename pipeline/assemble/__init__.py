@@ -1,0 +1,1 @@
+"""Assembly: words and turns become closed, ordered segments."""

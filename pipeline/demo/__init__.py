@@ -1,0 +1,1 @@
+"""The shipped model, calls and references, and the demonstration that uses them."""

@@ -1,0 +1,251 @@
+"""Settings: defaults < ``callscribe.toml`` < environment ``CALLSCRIBE_<SECTION>__<NAME>`` < flags.
+
+One frozen section per concern, one origin per value. Durations are seconds. `load` is the only place that reads the
+file or the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from pipeline.core.errors import UsageError
+
+PREFIX = "CALLSCRIBE_"
+FILE = "callscribe.toml"
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """The broker. Empty ``bootstrap_servers`` means the embedded one, started on demand."""
+
+    bootstrap_servers: str = ""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_ca_file: str = ""
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    ssl_key_password: SecretStr = SecretStr("")
+    session_timeout_seconds: float = Field(10.0, ge=6, le=300)
+    request_timeout_seconds: float = Field(30.0, gt=0)
+
+
+class BrokerSettings(Section):
+    """The embedded Apache Kafka. ``port`` 0 takes a free one at the first start and keeps it."""
+
+    port: int = Field(0, ge=0, le=65535)
+    heap_mb: int = Field(512, ge=128)
+
+
+class TopicSettings(Section):
+    """Names and sizes of the topics declared in topics/topics.yaml."""
+
+    prefix: str = Field("callscribe", pattern=r"^[a-zA-Z0-9._-]{1,60}$")
+    partitions: int = Field(24, ge=1)
+    embedded_partitions: int = Field(6, ge=1)
+    replication_factor: int = Field(-1, description="-1: the broker's default")
+
+
+class SchemaSettings(Section):
+    """Schema ids come from the repository, or from a Confluent-compatible registry when a URL is set."""
+
+    registry_url: str = ""
+    registry_username: str = ""
+    registry_password: SecretStr = SecretStr("")
+
+
+class IngestSettings(Section):
+    """How audio is cut and produced."""
+
+    record_seconds: float = Field(0.2, ge=0.02, le=2.0)
+    queue_max_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024)
+    max_channels: int = Field(32, ge=1)
+
+
+class VadSettings(Section):
+    """Voice activity: Silero's thresholds and the shape of utterances."""
+
+    threshold: float = Field(0.5, gt=0, lt=1)
+    negative_threshold: float = Field(0.35, gt=0, lt=1)
+    pre_roll_seconds: float = Field(0.3, ge=0.0, le=2.0)
+    hangover_seconds: float = Field(0.5, ge=0.1, le=5.0)
+    min_speech_seconds: float = Field(0.096, ge=0.0, le=1.0)
+    max_utterance_seconds: float = Field(24.0, ge=5.0, le=28.0)
+    watermark_seconds: float = Field(2.0, ge=0.5, le=10.0)
+
+
+class AsrSettings(Section):
+    """Recogniser. ``model``: ``demo``, a faster-whisper name (small, large-v3-turbo), or a local folder."""
+
+    model: str = "demo"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = "default"
+    language: str = "en"
+    policy: Literal["alignatt"] = "alignatt"
+    step_seconds: float = Field(1.0, ge=0.2, le=5.0)
+    frame_threshold: int = Field(25, ge=1, le=200, description="20 ms frames kept back from the end of the audio")
+    window_seconds: float = Field(12.0, ge=4.0, le=28.0, description="Longer windows are cut at the last committed sentence end")
+    padding_seconds: float = Field(0.5, ge=0.0, le=30.0)
+    prompt_tokens: int = Field(0, ge=0, le=224, description="Tokens of earlier text given to the next window")
+    min_mean_log_probability: float = -3.0
+    self_test: Literal["strict", "basic", "off"] = "basic"
+    model_cache: str = ""
+    threads: int = Field(0, ge=0, description="0: one per core")
+
+
+class DiarizeSettings(Section):
+    """Who speaks on a mixed channel. ``channel`` labels separate channels; mixed ones stay unknown."""
+
+    engine: Literal["channel"] = "channel"
+
+
+class AssembleSettings(Section):
+    """How words become segments."""
+
+    sentence_seconds: float = Field(15.0, gt=0)
+    max_segment_seconds: float = Field(30.0, gt=0)
+    speaker_wait_seconds: float = Field(5.0, gt=0, description="Audio time a word waits for its speaker")
+
+
+class StoreSettings(Section):
+    """Where the sink writes. Empty: SQLite in the work folder."""
+
+    url: SecretStr = SecretStr("")
+
+
+class RuntimeSettings(Section):
+    """The workers."""
+
+    work_folder: str = ".work"
+    max_batch: int = Field(1, ge=1)
+    max_wait_ms: int = Field(5, ge=0)
+    threads: int = Field(0, ge=0, description="Inference threads of a worker; 0: one per core")
+    commit_interval_seconds: float = Field(1.0, gt=0)
+    stream_buffer_records: int = Field(512, ge=64)
+    pending_records: int = Field(2048, ge=64, description="Records in memory that wait for compute, per worker")
+    instance_id: str = Field("", description="Static group membership; the pod name")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "plain"] = "plain"
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    broker: BrokerSettings = BrokerSettings()
+    topics: TopicSettings = TopicSettings()
+    schemas: SchemaSettings = SchemaSettings()
+    ingest: IngestSettings = IngestSettings()
+    vad: VadSettings = VadSettings()
+    asr: AsrSettings = AsrSettings()
+    diarize: DiarizeSettings = DiarizeSettings()
+    assemble: AssembleSettings = AssembleSettings()
+    store: StoreSettings = StoreSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+
+    @property
+    def work_folder(self) -> Path:
+        """Return the absolute folder that holds the embedded broker, the store, logs and process ids."""
+        return Path(self.runtime.work_folder).expanduser().resolve()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Return whether the embedded broker is used."""
+        return not self.kafka.bootstrap_servers
+
+    @property
+    def partitions(self) -> int:
+        """Return the number of partitions of every topic of the call group."""
+        return self.topics.embedded_partitions if self.is_embedded else self.topics.partitions
+
+
+class LoadedSettings(BaseModel):
+    """Effective settings with the origin of every value that is not a default (``kafka.bootstrap_servers`` -> where)."""
+
+    model_config = ConfigDict(frozen=True)
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load(
+    *, config: Path | None = None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> LoadedSettings:
+    """Return the effective settings.
+
+    ``config`` is a TOML file (default: ``callscribe.toml`` in the current folder, if there). ``flags`` are dotted keys,
+    None meaning "not given". Raises UsageError naming the key, its origin and, for an unknown key, the nearest known one.
+    """
+    environment = os.environ if environment is None else environment
+    merged: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    for origin, values in (_from_file(config), _from_environment(environment), ("flag", {k: v for k, v in (flags or {}).items() if v is not None})):
+        for key, value in values.items():
+            _refuse_unknown(key, origin)
+            section, _, name = key.partition(".")
+            merged.setdefault(section, {})[name] = value
+            origins[key] = origin if origin == "flag" or origin.endswith(".toml") else f"{PREFIX}{section}__{name}".upper()
+    try:
+        return LoadedSettings(settings=Settings.model_validate(merged), origins=origins)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        raise UsageError(f"setting {key} (from {origins.get(key, 'default')}): {first['msg']}") from None
+
+
+def known_keys() -> tuple[str, ...]:
+    """Return every dotted key, in order."""
+    return tuple(
+        f"{section}.{name}"
+        for section, field in Settings.model_fields.items()
+        for name in field.annotation.model_fields  # type: ignore[union-attr]
+    )
+
+
+def _from_file(config: Path | None) -> tuple[str, dict[str, Any]]:
+    path = config or Path(FILE)
+    if config is None and not path.exists():
+        return FILE, {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML ({error})") from None
+    values: dict[str, Any] = {}
+    for section, content in document.items():
+        if not isinstance(content, dict):
+            raise UsageError(f"{path}: {section!r} is not a [section]; {_nearest(section)}")
+        values |= {f"{section}.{name}": value for name, value in content.items()}
+    return path.name if path.name.endswith(".toml") else f"{path.name}.toml", values
+
+
+def _from_environment(environment: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    values = {}
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and "__" in name:
+            section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+            values[f"{section}.{key}"] = value
+    return "environment", values
+
+
+def _refuse_unknown(key: str, origin: str) -> None:
+    if key not in known_keys():
+        raise UsageError(f"unknown setting {key} (from {origin}); {_nearest(key)}")
+
+
+def _nearest(key: str) -> str:
+    nearest = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.0)
+    return f"the nearest known one is {nearest[0]}"

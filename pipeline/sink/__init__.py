@@ -1,0 +1,1 @@
+"""Sink: segments go to storage, and from there to the formats people read."""

@@ -1,0 +1,1 @@
+"""Voice activity detection: call audio becomes utterances of speech, silence becomes watermarks."""
