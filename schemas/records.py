@@ -1252,26 +1252,22 @@ class VadLane:
     """State of the vad stage for one channel, at a position where no utterance is open.
 
     Fields:
-        origin: Start of the current uninterrupted stretch of audio; 16 kHz position, a multiple of 512.
-        audio_start: First sample that was received after the last gap, at the channel's rate.
-        scored_end: 16 kHz position up to which the voice activity model has run.
-        end_sample: End of the received audio at the channel's rate, where the recorded position stands.
+        audio_start: First sample received since the start of the call or the last gap, at the channel's rate; -1 before any audio.
+        audio_end: End of the audio received when the state was written, at the channel's rate.
+        scored_end: 16 kHz position up to which the voice activity model has run; a multiple of 512.
         hidden: Silero hidden state, float32 [1, 1, 128].
         cell: Silero cell state, float32 [1, 1, 128].
-        context: Last 64 samples before scored_end, pcm_s16le.
         utterance: Index of the next utterance.
         watermark: 16 kHz position of the last published watermark.
         floor: 16 kHz position up to which audio has been given to utterances; pre-roll does not reach below it.
-        is_paused: True between pause and resume.
+        is_paused: True when the feed has been paused since audio_end.
     """
 
-    origin: int
     audio_start: int
+    audio_end: int
     scored_end: int
-    end_sample: int
     hidden: bytes
     cell: bytes
-    context: bytes
     utterance: int
     watermark: int
     floor: int
@@ -1280,13 +1276,11 @@ class VadLane:
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
         return {
-            "origin": self.origin,
             "audio_start": self.audio_start,
+            "audio_end": self.audio_end,
             "scored_end": self.scored_end,
-            "end_sample": self.end_sample,
             "hidden": self.hidden,
             "cell": self.cell,
-            "context": self.context,
             "utterance": self.utterance,
             "watermark": self.watermark,
             "floor": self.floor,
@@ -1297,13 +1291,11 @@ class VadLane:
     def from_avro(cls, value: Mapping[str, Any]) -> VadLane:
         """Return the record of an Avro value."""
         return cls(
-            origin=value["origin"],
             audio_start=value["audio_start"],
+            audio_end=value["audio_end"],
             scored_end=value["scored_end"],
-            end_sample=value["end_sample"],
             hidden=value["hidden"],
             cell=value["cell"],
-            context=value["context"],
             utterance=value["utterance"],
             watermark=value["watermark"],
             floor=value["floor"],

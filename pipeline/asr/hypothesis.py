@@ -1,0 +1,58 @@
+"""What the recogniser says about a window, and what is asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FRAME = 320  # samples at 16 kHz in one encoder frame (20 ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HypothesisWord:
+    """One word of a hypothesis with the tokens it is made of.
+
+    ``frames`` are the first attended encoder frame of each token, counted from the start of the window; ``end_frame`` is
+    that of the token behind the word. ``is_joined``: no space before it.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    frames: tuple[int, ...]
+    end_frame: int
+    log_probabilities: tuple[float, ...]
+    is_joined: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypothesis:
+    """The words behind the forced prefix of a window. ``end_frame`` is the frame attended at the end of the text."""
+
+    words: tuple[HypothesisWord, ...]
+    end_frame: int
+    no_speech_probability: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AsrWork:
+    """One window to decode.
+
+    ``audio`` int16 [samples] at 16 kHz, without padding. ``prefix`` are the committed tokens of the window, which the
+    decoder is forced to repeat; ``prompt_tokens`` and ``prompt`` precede it. ``frames`` is the window's length in
+    encoder frames.
+    """
+
+    audio: NDArray[np.int16]
+    prefix: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+    prompt: str | None
+    hot_words: tuple[str, ...]
+    language: str
+    is_final: bool
+
+    @property
+    def frames(self) -> int:
+        """Return the length of the window in encoder frames."""
+        return len(self.audio) // FRAME

@@ -1,0 +1,236 @@
+"""Words and turns become segments, as pure logic.
+
+A word waits until its speaker is known: until the turns' watermark has passed it, or recognition has gone on for the longest wait.
+A segment closes at the end of an utterance, at a change of speaker, at the first sentence end after ``sentence`` samples, and at
+``longest`` samples; never because of another channel. Positions count at the channel's rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.core.contract import Draft, Lane, Snapshot, Step
+from pipeline.core.ids import segment_id
+from schemas.codec import decode_plain, encode_plain
+from schemas.records import AssembleLane, CallAnnotation, Degraded, Segment, Turn, Word, Words
+
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembleConfig:
+    """Lengths in seconds of audio."""
+
+    sentence_seconds: float
+    longest_seconds: float
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A word that is not in a segment yet, with what its utterance says about it."""
+
+    word: Word
+    utterance: int
+    words: Words
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AssembleState:
+    """One lane. ``closed_utterance`` is the last utterance whose words have all arrived."""
+
+    call_id: str = ""
+    channel: int
+    role: str
+    rate: int
+    turns: tuple[Turn, ...] = ()
+    words_watermark: int = 0
+    turns_watermark: int = 0
+    closed_utterance: int = -1
+    pending: tuple[_Pending, ...] = ()
+
+
+class AssembleLogic:
+    """`pipeline.core.contract.LaneLogic` of the assemble stage."""
+
+    kinds = frozenset({"words", "turns", "watermark", "gap"})
+    controls = frozenset({"ended"})
+
+    def __init__(self, config: AssembleConfig) -> None:
+        self._config = config
+
+    def open(self, lane: Lane) -> AssembleState:
+        """Return the state of a lane that has heard nothing."""
+        return AssembleState(channel=lane.channel.channel, role=lane.channel.role, rate=lane.channel.sample_rate_hz)
+
+    def plan(self, state: AssembleState, record: CallAnnotation) -> Step[AssembleState, Any]:
+        """Take in words, turns or a watermark of the lane, or the end of the call."""
+        state = replace(state, call_id=record.call_id)
+        before: list[Draft] = []
+        after: list[Draft] = []
+        if record.kind == "words" and record.words is not None:
+            state = self._listen(state, record.words)
+            before += [self._refused(rejected, state) for rejected in record.words.rejected]
+        elif record.kind == "turns" and record.turns is not None:
+            turns = _merge(state.turns, record.turns.turns)
+            state = replace(state, turns=turns, turns_watermark=max(state.turns_watermark, record.turns.watermark_sample))
+        elif record.kind == "watermark" and record.stage == "diarize":
+            state = replace(state, turns_watermark=max(state.turns_watermark, record.start_sample))
+        elif record.kind == "watermark":
+            state = replace(state, words_watermark=max(state.words_watermark, record.start_sample), closed_utterance=_last_utterance(state))
+            after.append(Draft(kind="watermark", start_sample=record.start_sample))
+        elif record.kind == "gap":
+            if record.stage == "asr":
+                after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
+            state = replace(state, closed_utterance=_last_utterance(state))
+        is_end = record.kind == "ended"
+        if is_end:
+            state = replace(state, closed_utterance=_last_utterance(state))
+        state, segments = self._assemble(state, is_end)
+        return Step(_forget(state), (*segments, *before, *after))
+
+    def apply(self, state: AssembleState, work: Any, result: Any) -> Step[AssembleState, Any]:
+        """Return the state unchanged: there is nothing to infer."""
+        return Step(state)
+
+    def snapshot(self, state: AssembleState) -> Snapshot | None:
+        """Return the state while no word waits for its segment."""
+        if state.pending:
+            return None
+        lane = AssembleLane(
+            turns=state.turns,
+            words_watermark=state.words_watermark,
+            turns_watermark=state.turns_watermark,
+            utterance=state.closed_utterance,
+        )
+        return Snapshot(data=encode_plain(lane))
+
+    def restore(self, lane: Lane, data: bytes) -> AssembleState:
+        """Return the state of a snapshot."""
+        saved = decode_plain(data, AssembleLane)
+        return replace(
+            self.open(lane),
+            turns=saved.turns,
+            words_watermark=saved.words_watermark,
+            turns_watermark=saved.turns_watermark,
+            closed_utterance=saved.utterance,
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _listen(self, state: AssembleState, words: Words) -> AssembleState:
+        added = tuple(_Pending(word, words.utterance, words) for word in words.words)
+        return replace(
+            state,
+            pending=state.pending + added,
+            words_watermark=max(state.words_watermark, words.watermark_sample),
+            closed_utterance=words.utterance if words.is_last else state.closed_utterance,
+        )
+
+    def _refused(self, rejected: Any, state: AssembleState) -> Draft:
+        body = Degraded(stage="asr", reason=f"rejected_text:{rejected.reason}", topic="", partition=-1, offset=rejected.start_sample)
+        return Draft(kind="degraded", start_sample=rejected.start_sample, body={"degraded": body})
+
+    def _assemble(self, state: AssembleState, is_end: bool) -> tuple[AssembleState, list[Draft]]:
+        """Close every segment that can be closed."""
+        pending = state.pending
+        segments: list[Draft] = []
+        while pending:
+            speakers = self._speakers(state, pending, is_end)
+            count = self._closable(state, pending, speakers)
+            if not count:
+                break
+            speaker = speakers[0]
+            assert speaker is not None
+            segments.append(_segment(state, pending[:count], speaker))
+            pending = pending[count:]
+        return replace(state, pending=pending), segments
+
+    def _speakers(self, state: AssembleState, pending: Sequence[_Pending], is_end: bool) -> list[str | None]:
+        """Return the speaker of each leading word, up to the first that is not known yet."""
+        wait = round(self._config.wait_seconds * state.rate)
+        speakers: list[str | None] = []
+        for item in pending:
+            end = item.word.end_sample
+            if is_end or end <= state.turns_watermark or end + wait <= state.words_watermark:
+                speakers.append(_speaker(state.turns, item.word))
+            else:
+                break
+        return speakers
+
+    def _closable(self, state: AssembleState, pending: Sequence[_Pending], speakers: Sequence[str | None]) -> int:
+        """Return how many leading words make a closed segment; 0 when it may still grow."""
+        start = pending[0].word.start_sample
+        for index in range(len(speakers)):
+            item = pending[index]
+            length = (item.word.end_sample - start) / state.rate
+            if index and speakers[index] != speakers[0]:
+                return index
+            if index and item.utterance != pending[0].utterance:
+                return index
+            if index and length > self._config.longest_seconds:
+                return index
+            if length >= self._config.sentence_seconds and item.word.text.endswith(SENTENCE_ENDS):
+                return index + 1
+        is_whole = len(speakers) == len(pending) and pending[0].utterance <= state.closed_utterance
+        return len(speakers) if is_whole else 0
+
+
+def _last_utterance(state: AssembleState) -> int:
+    return max([state.closed_utterance, *(item.utterance for item in state.pending)])
+
+
+def _speaker(turns: Sequence[Turn], word: Word) -> str:
+    """Return the speaker of the turn that overlaps the word most; unknown when none does."""
+    best, longest = UNKNOWN, 0
+    for turn in turns:
+        end = word.end_sample if turn.end_sample is None else min(turn.end_sample, word.end_sample)
+        overlap = max(end, word.start_sample + 1) - max(turn.start_sample, word.start_sample) if end >= word.start_sample else 0
+        if overlap > longest:
+            best, longest = turn.speaker, overlap
+    return best
+
+
+def _merge(turns: tuple[Turn, ...], added: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """Return the turns with new ones added; a turn with a known start and speaker is extended."""
+    known = {(turn.start_sample, turn.speaker): turn for turn in turns}
+    known |= {(turn.start_sample, turn.speaker): turn for turn in added}
+    return tuple(sorted(known.values(), key=lambda turn: (turn.start_sample, turn.speaker)))
+
+
+def _forget(state: AssembleState) -> AssembleState:
+    """Drop turns that end before every word that may still come."""
+    oldest = min([state.words_watermark, *(item.word.start_sample for item in state.pending)])
+    return replace(state, turns=tuple(turn for turn in state.turns if turn.end_sample is None or turn.end_sample > oldest))
+
+
+def _segment(state: AssembleState, items: Sequence[_Pending], speaker: str) -> Draft:
+    first, words = items[0], tuple(item.word for item in items)
+    text = "".join(word.text if word.is_joined and index else f" {word.text}" for index, word in enumerate(words)).strip()
+    segment = Segment(
+        segment_id=segment_id(state.call_id, state.channel, first.word.start_sample),
+        revision=0,
+        end_sample=words[-1].end_sample,
+        role=state.role,
+        speaker=speaker,
+        text=text,
+        language=first.words.language,
+        model=first.words.model,
+        policy=first.words.policy,
+        words=words,
+    )
+    return Draft(kind="segment", start_sample=first.word.start_sample, body={"segment": segment})
+
+
+def make(settings: Any) -> AssembleLogic:
+    """Return the logic for the ``assemble`` section of the settings."""
+    return AssembleLogic(
+        AssembleConfig(
+            sentence_seconds=settings.sentence_seconds,
+            longest_seconds=settings.max_segment_seconds,
+            wait_seconds=settings.speaker_wait_seconds,
+        )
+    )

@@ -1,0 +1,169 @@
+"""Sources in, calls out: opens each source, gives it a call id, feeds it, and goes on when one is refused."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pipeline.core.errors import InputError
+from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, check_roles, feed_call
+from pipeline.ingest.formats import RawFormat
+from pipeline.ingest.pacing import FeedStopped, Pace, Speed
+from pipeline.ingest.sources import Source
+
+MAX_CONCURRENT_CALLS = 128  # of --speed real: one thread and one open file each
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Permission to feed a call: the epoch of this feed, and where control records go on (0: a new call)."""
+
+    feed_epoch: int
+    next_control: int = 0
+
+
+class Outlet(Protocol):
+    """Where calls go: audio and call states on one broker."""
+
+    def delivery(self) -> Delivery:
+        """Return where the records of one call go."""
+
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool) -> Grant | None:
+        """Take a call for this feed; None when it is complete already. A call that ``is_new`` is not looked up."""
+
+    def leave(
+        self, call_id: str, *, state: str, feed_epoch: int, next_sequence: dict[str, int], tenant: str | None
+    ) -> None:
+        """Say where the call stands now: complete or interrupted."""
+
+
+class Listener(Protocol):
+    """Hears how the feeds go; called from their threads."""
+
+    def began(self, source: Source, call_id: str, duration_seconds: float | None) -> None:
+        """Hear that ``source`` becomes ``call_id``."""
+
+    def progressed(self, source: Source, seconds: float) -> None:
+        """Hear that so many seconds of audio have been produced."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Intake:
+    """Feeds one source after the other. One object serves all threads of a command.
+
+    ``connect`` is called when the first source has proved usable, so that bad input is told without a broker.
+    """
+
+    options: FeedOptions
+    raw: RawFormat | None
+    speed: Speed
+    max_channels: int
+    new_call_id: Callable[[], str]
+    connect: Callable[[], Outlet]
+    listener: Listener
+    call_id: str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    _outlet: Outlet | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, source: Source) -> FedCall:
+        """Feed ``source`` as one call; a source that is refused is told in the result.
+
+        Raises what ``connect`` and the outlet raise.
+        """
+        try:
+            with source.open(raw=self.raw, max_channels=self.max_channels) as audio:
+                check_roles(audio, self.options)
+                outlet = self._connected()
+                known_id = self.call_id or source.call_id
+                call_id = known_id or self.new_call_id()
+                grant = outlet.take(call_id, tenant=self.options.tenant, is_new=known_id is None)
+                if grant is None:
+                    raise InputError(source.name, f"call {call_id} is complete already")
+                self.listener.began(source, call_id, audio.duration_seconds)
+                fed, next_sequence = feed_call(
+                    audio,
+                    self.options,
+                    call_id=call_id,
+                    delivery=outlet.delivery(),
+                    pace=Pace(speed=self.speed, monotonic=time.monotonic, wait_stopped=self._wait_stopped),
+                    capture_start_ms=time.time_ns() // 1_000_000,
+                    feed_epoch=grant.feed_epoch,
+                    next_control=grant.next_control,
+                    on_progress=lambda seconds: self.listener.progressed(source, seconds),
+                )
+        except InputError as error:
+            return FedCall(source=error.source, outcome="refused", reason=error.reason)
+        except FeedStopped:
+            return FedCall(source=source.name, outcome="interrupted", reason="stopped")
+        state = "complete" if fed.outcome == "ended" else "interrupted"
+        outlet.leave(
+            call_id,
+            state=state,
+            feed_epoch=grant.feed_epoch,
+            next_sequence=next_sequence,
+            tenant=self.options.tenant,
+        )
+        return fed
+
+    def _connected(self) -> Outlet:
+        with self._lock:
+            if self._outlet is None:
+                self._outlet = self.connect()
+            return self._outlet
+
+    def _wait_stopped(self, seconds: float) -> bool:
+        return self.stop.wait(seconds) if seconds > 0 else self.stop.is_set()
+
+
+def feed_all(
+    sources: Iterable[Source], feed: Callable[[Source], FedCall], *, workers: int, stop: threading.Event
+) -> Iterator[FedCall]:
+    """Feed ``sources``, at most ``workers`` at a time, and yield each result as it comes.
+
+    The first error of ``feed`` sets ``stop`` and is raised when the other feeds have stopped. So is an interrupt
+    (KeyboardInterrupt, or the generator being closed).
+    """
+    results: queue.SimpleQueue[FedCall | BaseException | None] = queue.SimpleQueue()
+    waiting = iter(sources)
+    lock = threading.Lock()
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                with lock:
+                    source = next(waiting, None)
+                if source is None:
+                    break
+                results.put(feed(source))
+        except BaseException as error:
+            stop.set()
+            results.put(error)
+        results.put(None)
+
+    threads = [threading.Thread(target=work, name=f"feed-{index}", daemon=True) for index in range(workers)]
+    for thread in threads:
+        thread.start()
+    failure: BaseException | None = None
+    running = workers
+    try:
+        while running:
+            result = results.get()
+            if result is None:
+                running -= 1
+            elif isinstance(result, BaseException):
+                failure = failure or result
+            else:
+                yield result
+    finally:
+        stop.set()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+    if failure is not None:
+        raise failure

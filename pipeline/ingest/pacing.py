@@ -1,0 +1,40 @@
+"""When a record is due: at once, or when a live call would have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+Speed = Literal["real", "max"]
+
+
+class FeedStopped(Exception):
+    """The operator stopped the feed."""
+
+
+class Pace:
+    """Holds the records of one call back until they are due.
+
+    With ``speed`` real a position is due when as much time has passed since the first one; each is measured from the
+    start, so waits that are too long do not add up. ``monotonic`` returns seconds; ``wait_stopped`` waits so many
+    seconds and returns whether the feed was stopped meanwhile.
+    """
+
+    def __init__(
+        self, *, speed: Speed, monotonic: Callable[[], float], wait_stopped: Callable[[float], bool]
+    ) -> None:
+        self._is_real = speed == "real"
+        self._monotonic = monotonic
+        self._wait_stopped = wait_stopped
+        self._origin: float | None = None
+
+    def wait(self, position_seconds: float) -> None:
+        """Return when ``position_seconds`` is due. Raises FeedStopped."""
+        remaining = 0.0
+        if self._is_real:
+            now = self._monotonic()
+            if self._origin is None:
+                self._origin = now
+            remaining = max(self._origin + position_seconds - now, 0.0)
+        if self._wait_stopped(remaining):
+            raise FeedStopped

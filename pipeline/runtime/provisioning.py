@@ -1,0 +1,74 @@
+"""The declared topics and schemas on the outside systems that the settings name; errors in callscribe's own tree."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.core.errors import FailedError, NotReadyError
+from pipeline.runtime import security
+from pipeline.runtime.broker import bootstrap_servers
+from pipeline.runtime.settings import Settings
+from schemas.codec import RepositorySchemas, SchemaSource
+from topics import TopicsError, load
+
+if TYPE_CHECKING:
+    from topics.provision import Change
+
+
+def plan_topics(settings: Settings) -> list[Change]:
+    """Return what keeps the broker from ``topics.yaml``. Raises NotReadyError without a broker."""
+    from topics import provision
+
+    servers = bootstrap_servers(settings)
+    with _translated(servers):
+        config = security.confluent_config(settings.kafka, servers)
+        return provision.plan(config, settings.topics.prefix, settings.partitions, settings.topics.replication_factor)
+
+
+def apply_topics(settings: Settings) -> list[Change]:
+    """Make the broker's topics what ``topics.yaml`` says; return what was done.
+
+    Raises NotReadyError without a broker, FailedError when a topic differs in what is fixed for life.
+    """
+    from topics import provision
+
+    servers = bootstrap_servers(settings)
+    with _translated(servers):
+        config = security.confluent_config(settings.kafka, servers)
+        return provision.apply(config, settings.topics.prefix, settings.partitions, settings.topics.replication_factor)
+
+
+def subjects(prefix: str) -> dict[str, tuple[str, ...]]:
+    """Return per record the registry's subjects of the topics that carry it (TopicNameStrategy: ``<topic>-value``)."""
+    found: dict[str, tuple[str, ...]] = {}
+    for topic in load():
+        found[topic.schema] = (*found.get(topic.schema, ()), f"{topic.full_name(prefix)}-value")
+    return found
+
+
+def schema_source(settings: Settings) -> SchemaSource:
+    """Return where schema ids come from: the registry when one is configured, else the repository."""
+    if not settings.schemas.registry_url:
+        return RepositorySchemas()
+    from schemas.registry import Registry, RegistrySchemas
+
+    registry = Registry(
+        settings.schemas.registry_url,
+        username=settings.schemas.registry_username,
+        password=settings.schemas.registry_password.get_secret_value(),
+    )
+    return RegistrySchemas(registry, subjects(settings.topics.prefix))
+
+
+@contextlib.contextmanager
+def _translated(servers: str) -> Iterator[None]:
+    from topics.provision import BrokerUnreachableError
+
+    try:
+        yield
+    except BrokerUnreachableError as error:
+        raise NotReadyError(f"{servers}: {error}") from error
+    except TopicsError as error:
+        raise FailedError(str(error)) from error

@@ -1,0 +1,106 @@
+"""The only place that constructs a Faust app, and the entry point of a stage's process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.contract import StageSpec
+from pipeline.core.errors import NotReadyError
+from pipeline.runtime import logs, security
+from pipeline.runtime.broker import bootstrap_servers
+from pipeline.runtime.provisioning import plan_topics, schema_source
+from pipeline.runtime.settings import Settings
+from schemas.codec import Codec
+
+log = logging.getLogger("callscribe.worker")
+
+
+def make_app(spec: StageSpec, settings: Settings, *, servers: str, folder: Path) -> Any:  # type: ignore[type-arg]
+    """Return a Faust app for one stage, with the settings that keep it from losing data (ARCHITECTURE.md, "Faust")."""
+    import faust
+    from mode import CrashingSupervisor
+    from yarl import URL
+
+    kafka, runtime = settings.kafka, settings.runtime
+    session = kafka.session_timeout_seconds
+    return faust.App(
+        id=f"{settings.topics.prefix}.{spec.name}",
+        broker=[URL(url) for url in security.faust_broker(servers)],
+        broker_credentials=security.faust_credentials(kafka),
+        datadir=str(folder),
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.partitions,
+        processing_guarantee="at_least_once",
+        agent_supervisor=CrashingSupervisor,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=runtime.stream_buffer_records,
+        broker_session_timeout=session,
+        broker_heartbeat_interval=max(session / 4, 1.0),
+        broker_rebalance_timeout=max(30.0, session),
+        broker_request_timeout=max(kafka.request_timeout_seconds, session + 5),
+        broker_max_poll_interval=86_400.0,
+        broker_commit_interval=runtime.commit_interval_seconds,
+        consumer_group_instance_id=f"{runtime.instance_id}.{spec.name}" if runtime.instance_id else None,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=9 * 1024 * 1024,
+        producer_request_timeout=kafka.request_timeout_seconds,
+        producer_acks=-1,
+        producer_linger_ms=2,
+        producer_max_request_size=9 * 1024 * 1024,
+        table_standby_replicas=0,
+        web_enabled=False,
+        web_in_thread=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+
+
+def run_stage(spec: StageSpec, settings: Settings, *, status_file: Path | None = None) -> None:  # type: ignore[type-arg]
+    """Run one stage until SIGTERM or SIGINT. Ends by SystemExit.
+
+    ``status_file`` is written when the stage has its partitions and its state, for a supervisor that waits for it.
+    Raises NotReadyError when the broker, a topic or a model is missing.
+    """
+    logs.configure(stage=spec.name, level=settings.runtime.log_level, style=settings.runtime.log_format)
+    servers = bootstrap_servers(settings)
+    missing = [change.topic for change in plan_topics(settings)]
+    if missing:
+        raise NotReadyError(f"the broker does not have the declared topics ({missing[0]} and {len(missing) - 1} more differ): run callscribe topics apply")
+    import faust
+
+    from pipeline.runtime.worker import StageWorker
+
+    with tempfile.TemporaryDirectory(prefix="callscribe-") as folder:
+        app = make_app(spec, settings, servers=servers, folder=Path(folder))
+        StageWorker(app, spec, settings, Codec(schema_source(settings))).attach()
+        _announce(app, status_file)
+        worker = faust.Worker(app, quiet=True, loglevel=None, redirect_stdouts=False, logging_config=None, override_logging=False)
+        worker.execute_from_commandline()
+
+
+def _announce(app: Any, status_file: Path | None) -> None:
+    """Write the status file once partitions are assigned and tables recovered."""
+
+    def ready() -> None:
+        log.info("ready", extra={"partitions": len(app.consumer.assignment())})
+        if status_file is not None:
+            status_file.parent.mkdir(parents=True, exist_ok=True)
+            status_file.write_text(str(os.getpid()), encoding="ascii")
+
+    is_ready = False
+
+    @app.timer(0.2)
+    async def _watch() -> None:
+        nonlocal is_ready
+        if not is_ready and app.tables.recovery.completed.is_set() and not app.rebalancing:
+            is_ready = True
+            ready()

@@ -1,0 +1,303 @@
+"""A stage as a Faust worker.
+
+The agent only distributes: every call has a task of its own, which decodes, runs the stage's `CallFlow`, and carries its
+effects out. The delivery guarantee, in this order for every burst of records of a call:
+
+1. decode; what cannot be used goes to the dead-letter topic and marks the call degraded;
+2. outputs are sent in order, and all of them are acknowledged by the broker;
+3. lane states are written to the changelog, and acknowledged;
+4. input offsets are released to the ledger, which acknowledges them to Faust in order.
+
+Anything else ends the process at once (`os._exit`), with nothing acknowledged: an orderly Faust stop would acknowledge the
+record in hand. A rebalance drops every call's task and state; the log delivers what was not released again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import topics
+from pipeline.core.contract import StageSpec
+from pipeline.core.errors import FatalError, PoisonError
+from pipeline.core.flow import CallFlow, Effects
+from pipeline.core.ids import call_id_of_key
+from pipeline.runtime.dead_letters import dead_letter
+from pipeline.runtime.inference import Inference
+from pipeline.runtime.lane_states import LaneStates
+from pipeline.runtime.ledger import Ledger
+from pipeline.runtime.settings import Settings
+from schemas.codec import Codec, CodecError
+from schemas.records import CallState, LaneState
+
+log = logging.getLogger("callscribe.worker")
+
+MAX_BURST = 64  # records of one call between two confirmations
+SWEEP_SECONDS = 5.0
+
+
+def exit_hard(error: BaseException) -> None:
+    """End the process at once; nothing it holds is acknowledged. The text of a foreign error may quote data: only its type is logged."""
+    ours = isinstance(error, FatalError)
+    log.critical("worker stops: %s", error if ours else type(error).__name__, exc_info=None if ours else _without_text(error))
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _without_text(error: BaseException) -> Any:
+    return type(error), type(error)("(text withheld)") if isinstance(error, RuntimeError | ValueError) else None, error.__traceback__
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call in this worker: its flow, and the records that wait for it."""
+
+    call_id: str
+    partition: int
+    flow: CallFlow[Any, Any, Any]
+    inbox: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    task: asyncio.Task[None] | None = None
+
+
+class StageWorker:
+    """Runs one stage inside a Faust app; `attach` registers it."""
+
+    def __init__(self, app: Any, spec: StageSpec, settings: Settings, codec: Codec) -> None:  # type: ignore[type-arg]
+        prefix = settings.topics.prefix
+        self._app = app
+        self._spec = spec
+        self._settings = settings
+        self._codec = codec
+        self._logic = spec.make_logic(settings)
+        engine = spec.make_engine(settings)
+        runtime = settings.runtime
+        threads = runtime.threads or (os.cpu_count() or 1)
+        self._inference = (
+            None if engine is None else Inference(engine, threads=threads, max_batch=runtime.max_batch, max_wait_ms=runtime.max_wait_ms)
+        )
+        self._input_name = topics.topic(spec.input).full_name(prefix)
+        self._input = self._topic(self._input_name)
+        self._output = self._topic(topics.topic(spec.output).full_name(prefix))
+        self._dead_letters = self._topic(topics.topic("dead-letters").full_name(prefix))
+        self._call_state = self._topic(topics.topic("call.state").full_name(prefix))
+        self._table = app.Table("state", partitions=settings.partitions, key_type=bytes, value_type=bytes)  # raw by the app's settings
+        self._states = LaneStates(self._table, codec)
+        self._generation = -1
+        self._ledgers: dict[int, Ledger[Any]] = {}
+        self._calls: dict[str, _Call] = {}
+        self._ended: dict[int, dict[str, int]] = defaultdict(dict)
+        self._room = asyncio.Semaphore(runtime.pending_records)
+
+    def attach(self) -> None:
+        """Register the agent, the rebalance signals and the timer with the app."""
+        app = self._app
+
+        @app.on_partitions_revoked.connect
+        async def _revoked(sender: Any, revoked: Any, **_: Any) -> None:
+            await self._drop_calls()
+
+        @app.on_rebalance_complete.connect
+        async def _quiesce(sender: Any, **_: Any) -> None:
+            # Recovery resumes the partitions before it clears its queues (faust issue 596): what the fetcher delivers between
+            # the two would be lost for ever. With the flow stopped nothing is delivered until the queues are clear.
+            app.consumer.stop_flow()
+            await asyncio.sleep(0)
+
+        app.agent(self._input, name=f"{self._spec.name}.consume", concurrency=1)(self._consume)
+        app.timer(SWEEP_SECONDS, name=f"{self._spec.name}.sweep")(self._sweep)
+
+    def _topic(self, name: str) -> Any:
+        return self._app.topic(
+            name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", internal=True, allow_empty=True
+        )
+
+    # -- distribute ----------------------------------------------------------------------------------------------
+
+    async def _consume(self, stream: Any) -> Any:
+        if self._inference is not None:
+            self._inference.start()
+        async for event in stream.noack().events():
+            try:
+                await self._accept(event.message)
+            except Exception as error:
+                exit_hard(error)
+            yield
+
+    async def _accept(self, message: Any) -> None:
+        if message.generation_id < self._generation:
+            return  # delivered before a rebalance: it will be delivered again
+        if message.generation_id > self._generation:
+            await self._drop_calls()
+            self._generation = message.generation_id
+            for partition, call_id, offset in self._states.ended():
+                self._ended[partition][call_id] = offset
+        ledger = self._ledgers.setdefault(message.partition, Ledger(message.partition))
+        ledger.add(message.offset, message)
+        if self._spec.skips(dict(message.headers or {})):
+            self._release(message.partition, message.offset)
+            return
+        try:
+            call_id = call_id_of_key(message.key)
+        except PoisonError as error:
+            await self._bury(message, error)
+            self._release(message.partition, message.offset)
+            return
+        await self._room.acquire()
+        self._call(call_id, message.partition).inbox.put_nowait(message)
+
+    def _call(self, call_id: str, partition: int) -> _Call:
+        call = self._calls.get(call_id)
+        if call is None:
+            flow: CallFlow[Any, Any, Any] = CallFlow(
+                call_id=call_id,
+                logic=self._logic,
+                writes=self._spec.writes,
+                writers=self._spec.writers,
+                stage=self._spec.name,
+                generation=self._generation,
+                restored=self._states.of_call(call_id),
+            )
+            call = _Call(call_id, partition, flow)
+            call.task = asyncio.create_task(self._serve(call), name=f"call {call_id}")
+            self._calls[call_id] = call
+        return call
+
+    async def _drop_calls(self) -> None:
+        """Forget everything of the generation that ends; the log has it."""
+        tasks = [call.task for call in self._calls.values() if call.task is not None]
+        waiting = sum(call.inbox.qsize() for call in self._calls.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(waiting):
+            self._room.release()
+        self._calls.clear()
+        self._ledgers.clear()
+        self._ended.clear()
+        self._states.forget_cache()
+
+    # -- one call ------------------------------------------------------------------------------------------------
+
+    async def _serve(self, call: _Call) -> None:
+        """Take the call's records in bursts until it has ended."""
+        try:
+            while True:
+                burst = [await call.inbox.get()]
+                while len(burst) < MAX_BURST and not call.inbox.empty():
+                    burst.append(call.inbox.get_nowait())
+                try:
+                    await self._process(call, burst)
+                finally:
+                    for _ in burst:
+                        self._room.release()
+                if call.flow.is_ended and call.inbox.empty() and self._calls.get(call.call_id) is call:
+                    del self._calls[call.call_id]
+                    return
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            exit_hard(error)
+
+    async def _process(self, call: _Call, burst: list[Any]) -> None:
+        sent: list[Any] = []
+        states: dict[int, LaneState] = {}
+        released: list[int] = []
+        for message in burst:
+            effects = await self._step(call, message)
+            message.value = None  # the ledger keeps the message; its bytes are not needed any more
+            for output in effects.outputs:
+                sent.append(await self._send(call, output))
+            states |= {state.channel: state for state in effects.states}
+            released += effects.released
+        await asyncio.gather(*sent)
+        await self._states.record(call.partition, states.values())
+        if call.flow.is_ended and -1 in states:
+            if self._spec.name == "assemble":
+                await self._publish_end(call)
+            self._ended[call.partition][call.call_id] = states[-1].ended_offset or 0
+        for offset in released:
+            self._release(call.partition, offset)
+
+    async def _step(self, call: _Call, message: Any) -> Effects:
+        try:
+            record = self._codec.decode(message.value, self._spec.reads)
+            if record.call_id != call.call_id:
+                raise PoisonError("the record's call_id is not its key")
+            steps = call.flow.feed(record, message.offset)
+            work = next(steps)
+            while True:
+                if self._inference is None:
+                    raise FatalError(f"stage {self._spec.name} asks for inference and has no engine")
+                work = steps.send(await self._inference.infer(work))
+        except StopIteration as stop:
+            effects: Effects = stop.value
+            return effects
+        except (CodecError, PoisonError) as error:
+            await self._bury(message, error)
+            return call.flow.reject(message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition)
+
+    async def _send(self, call: _Call, output: Any) -> Any:
+        lane = call.flow.channels.get(output.channel)
+        headers = dict(self._spec.headers(output, lane)) if lane is not None else {}
+        return await self._output.send(
+            key=call.call_id.encode("ascii"), value=self._codec.encode(output), partition=call.partition, headers=headers or None
+        )
+
+    async def _publish_end(self, call: _Call) -> None:
+        state = CallState(call_id=call.call_id, state="complete", feed_epoch=0, time_ms=time.time_ns() // 1_000_000)
+        await (await self._call_state.send(key=call.call_id.encode("ascii"), value=self._codec.encode(state), partition=call.partition))
+
+    async def _bury(self, message: Any, error: Exception) -> None:
+        log.warning(
+            "record rejected: %s", error, extra={"topic": message.topic, "partition": message.partition, "offset": message.offset}
+        )
+        letter = dead_letter(
+            stage=self._spec.name,
+            error=error,
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            key=message.key,
+            value=message.value,
+            time_ms=time.time_ns() // 1_000_000,
+        )
+        await (await self._dead_letters.send(key=message.key, value=self._codec.encode(letter), partition=message.partition))
+
+    # -- release -------------------------------------------------------------------------------------------------
+
+    def _release(self, partition: int, offset: int) -> None:
+        ledger = self._ledgers.get(partition)
+        if ledger is None:
+            return
+        for message in ledger.done(offset):
+            message.ack(self._app.consumer)
+
+    async def _sweep(self) -> None:
+        """Delete the states of ended calls once the broker's committed offset has passed their last record."""
+        if self._app.rebalancing or not any(self._ended.values()):
+            return
+        generation = self._generation
+        committed = await self._committed()
+        for partition, calls in list(self._ended.items()):
+            for call_id, offset in list(calls.items()):
+                if generation == self._generation and committed.get(partition, -1) > offset and call_id not in self._calls:
+                    await self._states.delete(partition, call_id)
+                    calls.pop(call_id, None)
+
+    async def _committed(self) -> dict[int, int]:
+        """Return the committed offset of every assigned partition of the input, as the broker knows it."""
+        thread = self._app.consumer._thread
+        consumer = thread._ensure_consumer()
+        committed = {}
+        for tp in self._app.consumer.assignment():
+            if tp.topic == self._input_name:
+                offset = await thread.call_thread(consumer.committed, tp)
+                committed[tp.partition] = -1 if offset is None else offset
+        return committed

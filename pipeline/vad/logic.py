@@ -1,0 +1,396 @@
+"""Voice activity as pure logic: audio records in, utterances and watermarks out.
+
+Audio becomes 16 kHz on absolute positions and is scored in windows of 512 samples that start at multiples of 512. Hysteresis
+over the scores opens an utterance with pre-roll and closes it after a hangover, at a gap or at its maximum length; silence is
+sent on only as watermarks. Positions named ``*_end`` or ``floor`` are 16 kHz positions; ``audio_*`` count at the channel's rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core import g711
+from pipeline.core.contract import Draft, Lane, Snapshot, Step
+from pipeline.core.errors import PoisonError
+from pipeline.core.resample import TAPS_AHEAD, TAPS_BEHIND, double_rate
+from schemas.codec import decode_plain, encode_plain
+from schemas.records import CallAudio, Gap, Speech, VadLane
+
+RATE = 16_000
+WINDOW = 512
+CONTEXT = 64
+PIECE = 3_200  # 200 ms of speech per output record
+MARGIN = 2 * (CONTEXT + TAPS_BEHIND + TAPS_AHEAD)  # audio before the pre-roll that scoring and the filter look at
+MAX_RECORD_SECONDS = 30
+SOFT_LIMIT = 0.8  # from this share of the maximum length on, an utterance ends at the first quiet window
+
+Samples = NDArray[np.int16]
+EMPTY: Samples = np.zeros(0, dtype=np.int16)
+ZERO_STATE = bytes(4 * 128)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VadConfig:
+    """Thresholds and lengths; lengths in 16 kHz samples."""
+
+    threshold: float
+    negative_threshold: float
+    pre_roll: int
+    hangover: int
+    min_speech: int
+    max_utterance: int
+    watermark: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VadWork:
+    """Windows of one lane to score in order: float32 [n, 64 + 512] in -1..1, and the recurrent state before them."""
+
+    windows: NDArray[np.float32]
+    hidden: bytes
+    cell: bytes
+    flush_to: int | None = None  # 16 kHz end of the audio when this is the last of a stretch
+    gap: Gap | None = None  # what follows the flush
+    pending: CallAudio | None = None  # record that waits behind the flush
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VadResult:
+    """Speech probability of each window, and the recurrent state after them."""
+
+    probabilities: Sequence[float]
+    hidden: bytes
+    cell: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class VadState:
+    """One lane. ``pieces`` are the (sequence, end) of the records whose audio is still in ``audio``."""
+
+    rate: int
+    audio_start: int = -1
+    audio_end: int = -1
+    source: Samples = field(default_factory=lambda: EMPTY)  # input around the point up to which it was converted (8 kHz only)
+    audio: Samples = field(default_factory=lambda: EMPTY)
+    audio_from: int = 0
+    pieces: tuple[tuple[int, int], ...] = ()
+    scored_end: int = 0
+    hidden: bytes = ZERO_STATE
+    cell: bytes = ZERO_STATE
+    utterance: int = 0
+    open_start: int | None = None
+    sent_end: int = 0
+    run_start: int | None = None  # first window of speech that is not yet long enough to open an utterance
+    speech_end: int = 0
+    is_continuing: bool = False
+    is_first: bool = True
+    watermark: int = 0
+    floor: int = 0
+    is_paused: bool = False
+    is_rebuilding: bool = False
+
+    @property
+    def ratio(self) -> int:
+        """Return 16 kHz samples per sample of the channel."""
+        return RATE // self.rate
+
+
+class VadLogic:
+    """`pipeline.core.contract.LaneLogic` of the vad stage."""
+
+    kinds = frozenset({"audio", "gap"})
+    controls = frozenset({"pause", "ended"})
+
+    def __init__(self, config: VadConfig) -> None:
+        self._config = config
+
+    def open(self, lane: Lane) -> VadState:
+        """Return the state of a lane that has heard nothing."""
+        return VadState(rate=lane.channel.sample_rate_hz)
+
+    def plan(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
+        """Take in an audio or gap record of the lane, or a control record of the call."""
+        if record.kind == "audio":
+            return self._plan_audio(state, record)
+        if record.kind == "pause":
+            return Step(replace(state, is_paused=True))
+        if record.kind == "ended":
+            return self._flush(state, gap=None, pending=None, end=state.audio_end)
+        if record.gap is None or record.gap.end_sample <= max(state.audio_end, 0):
+            return Step(state)
+        start = max(state.audio_end, record.start_sample if state.audio_end < 0 else 0, 0)
+        return self._flush(state, gap=record.gap, pending=None, end=start)
+
+    def apply(self, state: VadState, work: VadWork, result: VadResult) -> Step[VadState, VadWork]:
+        """Take in the scores of ``work``."""
+        outputs: list[Draft] = []
+        state = replace(state, hidden=result.hidden, cell=result.cell)
+        for probability in result.probabilities:
+            state = self._advance(state, probability, outputs, limit=work.flush_to)
+        if work.flush_to is None:
+            return Step(self._trim(state), tuple(outputs))
+        return self._finish(state, work.flush_to, work.gap, work.pending, outputs)
+
+    def snapshot(self, state: VadState) -> Snapshot | None:
+        """Return the state where no utterance is open or about to open."""
+        if state.open_start is not None or state.run_start is not None or state.is_continuing or state.is_rebuilding:
+            return None
+        needed = self._needed_from(state) // state.ratio
+        lane = VadLane(
+            audio_start=state.audio_start,
+            audio_end=state.audio_end,
+            scored_end=state.scored_end,
+            hidden=state.hidden,
+            cell=state.cell,
+            utterance=state.utterance,
+            watermark=state.watermark,
+            floor=state.floor,
+            is_paused=state.is_paused,
+        )
+        return Snapshot(data=encode_plain(lane), needed_sequence=next((sequence for sequence, end in state.pieces if end > needed), None))
+
+    def restore(self, lane: Lane, data: bytes) -> VadState:
+        """Return the state of a snapshot; its audio is rebuilt from the records that follow."""
+        saved = decode_plain(data, VadLane)
+        return VadState(
+            rate=lane.channel.sample_rate_hz,
+            audio_start=saved.audio_start,
+            audio_end=saved.audio_end,
+            scored_end=saved.scored_end,
+            hidden=saved.hidden,
+            cell=saved.cell,
+            utterance=saved.utterance,
+            watermark=saved.watermark,
+            floor=saved.floor,
+            is_paused=saved.is_paused,
+            audio_from=max(saved.audio_end, 0) * (RATE // lane.channel.sample_rate_hz),
+            is_rebuilding=saved.audio_start >= 0,
+        )
+
+    # -- audio in ------------------------------------------------------------------------------------------------
+
+    def _plan_audio(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
+        samples = _decode(record, state.rate)
+        start, end = record.start_sample, record.start_sample + len(samples)
+        if start < 0:
+            raise PoisonError(f"audio record {record.sequence} starts at sample {start}")
+        if state.is_rebuilding and start < state.audio_end:
+            state = replace(state, is_rebuilding=False, audio_end=start, audio=EMPTY, source=EMPTY, audio_from=start * state.ratio)
+        state = replace(state, is_rebuilding=False)
+        if state.audio_start >= 0 and start < state.audio_end:
+            raise PoisonError(f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}")
+        if state.audio_start >= 0 and start > state.audio_end:
+            gap = None if state.is_paused else Gap(end_sample=start, reason="missing_audio")
+            return self._flush(state, gap=gap, pending=record, end=state.audio_end)
+        if state.audio_start < 0:
+            state = self._begin(state, start)
+        state = self._append(replace(state, is_paused=False), samples)
+        state = replace(state, audio_end=end, pieces=(*state.pieces, (record.sequence, end)))
+        return self._score(state)
+
+    def _begin(self, state: VadState, start: int) -> VadState:
+        """Return the state of a lane whose audio begins at ``start``, at first or after a gap."""
+        position = start * state.ratio
+        first_window = -(-position // WINDOW) * WINDOW
+        return replace(
+            state,
+            audio_start=start,
+            audio_end=start,
+            source=EMPTY,
+            audio=EMPTY,
+            audio_from=position,
+            pieces=(),
+            scored_end=first_window,
+            hidden=ZERO_STATE,
+            cell=ZERO_STATE,
+            floor=position,
+            run_start=None,
+            is_continuing=False,
+        )
+
+    def _append(self, state: VadState, samples: Samples) -> VadState:
+        """Convert ``samples`` to 16 kHz behind the audio already there; the filter keeps the last 16 back."""
+        if state.ratio == 1:
+            return replace(state, audio=np.concatenate([state.audio, samples]))
+        source = state.source if len(state.source) else np.zeros(TAPS_BEHIND, dtype=np.int16)
+        source = np.concatenate([source, samples])
+        if len(source) <= TAPS_BEHIND + TAPS_AHEAD:
+            return replace(state, source=source)
+        converted = double_rate(source)
+        return replace(state, audio=np.concatenate([state.audio, converted]), source=source[-(TAPS_BEHIND + TAPS_AHEAD) :])
+
+    def _score(self, state: VadState) -> Step[VadState, VadWork]:
+        """Return the step that scores every complete window."""
+        count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
+        if count <= 0:
+            return Step(state)
+        return Step(state, work=VadWork(_windows(state, count), state.hidden, state.cell))
+
+    def _flush(self, state: VadState, *, gap: Gap | None, pending: CallAudio | None, end: int) -> Step[VadState, VadWork]:
+        """Return the step that scores the rest of a stretch of audio, closes it, and goes on behind it."""
+        if state.audio_start < 0 or state.is_rebuilding:
+            return self._finish(state, max(end, 0) * state.ratio, gap, pending, [])
+        flush_to = state.audio_end * state.ratio
+        if state.scored_end < state.audio_from:  # the audio that a restored lane still needed is gone
+            return self._finish(replace(state, scored_end=flush_to), flush_to, gap, pending, [])
+        if state.ratio > 1:
+            state = self._append(state, np.zeros(TAPS_AHEAD, dtype=np.int16))
+        rest = -(flush_to - state.scored_end) % WINDOW if flush_to > state.scored_end else 0
+        audio = state.audio[: flush_to - state.audio_from]
+        state = replace(state, audio=np.concatenate([audio, np.zeros(rest, dtype=np.int16)]))
+        count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
+        if count <= 0:
+            return self._finish(state, flush_to, gap, pending, [])
+        return Step(state, work=VadWork(_windows(state, count), state.hidden, state.cell, flush_to, gap, pending))
+
+    def _finish(
+        self, state: VadState, flush_to: int, gap: Gap | None, pending: CallAudio | None, outputs: list[Draft]
+    ) -> Step[VadState, VadWork]:
+        """Close what is open at ``flush_to``, declare the gap, and take in the pending record."""
+        if state.open_start is None and state.run_start is not None:
+            state = self._open(state, outputs)
+        if state.open_start is not None:
+            state = self._close(state, flush_to, outputs)
+        elif flush_to > state.watermark:
+            outputs.append(Draft(kind="watermark", start_sample=flush_to // state.ratio))
+            state = replace(state, watermark=flush_to)
+        if gap is not None:
+            outputs.append(Draft(kind="gap", start_sample=flush_to // state.ratio, body={"gap": gap}))
+            state = self._begin(state, gap.end_sample)
+        elif pending is not None:
+            state = self._begin(state, pending.start_sample)
+        if pending is None:
+            return Step(self._trim(state), tuple(outputs))
+        step = self._plan_audio(state, pending)
+        return Step(step.state, (*outputs, *step.outputs), step.work)
+
+    # -- hysteresis ----------------------------------------------------------------------------------------------
+
+    def _advance(self, state: VadState, probability: float, outputs: list[Draft], limit: int | None) -> VadState:
+        """Move over one window. ``limit`` is the end of the real audio when the last window is padded."""
+        config = self._config
+        start = state.scored_end
+        end = start + WINDOW
+        is_speech = probability >= (config.threshold if state.open_start is None and not state.is_continuing else config.negative_threshold)
+        state = replace(state, scored_end=end, speech_end=end if is_speech else state.speech_end)
+        if state.open_start is None:
+            if is_speech:
+                state = replace(state, run_start=start if state.run_start is None else state.run_start)
+                assert state.run_start is not None
+                if state.is_continuing or end - state.run_start >= config.min_speech:
+                    state = self._open(state, outputs)
+            else:
+                state = replace(state, run_start=None, is_continuing=state.is_continuing and end - state.floor < config.hangover)
+        if state.open_start is None:
+            return self._mark(state, outputs)
+        state = self._send(state, min(end, limit) if limit is not None else end, outputs)
+        assert state.open_start is not None
+        length = end - state.open_start
+        if end - state.speech_end >= config.hangover:
+            return self._close(state, min(end, limit) if limit is not None else end, outputs)
+        if length >= config.max_utterance or (length >= SOFT_LIMIT * config.max_utterance and not is_speech):
+            return replace(self._close(state, min(end, limit) if limit is not None else end, outputs), is_continuing=True)
+        return state
+
+    def _open(self, state: VadState, outputs: list[Draft]) -> VadState:
+        assert state.run_start is not None
+        start = state.floor if state.is_continuing else max(state.run_start - self._config.pre_roll, state.floor, state.audio_from)
+        return replace(state, open_start=start, sent_end=start, run_start=None, is_first=True)
+
+    def _send(self, state: VadState, available: int, outputs: list[Draft]) -> VadState:
+        """Send every complete piece of the open utterance below ``available``."""
+        while available - state.sent_end >= PIECE:
+            state = self._piece(state, state.sent_end + PIECE, False, outputs)
+        return state
+
+    def _close(self, state: VadState, end: int, outputs: list[Draft]) -> VadState:
+        end = max(end, state.sent_end)
+        state = self._piece(state, end, True, outputs)
+        return replace(
+            state, open_start=None, utterance=state.utterance + 1, watermark=end, floor=end, is_continuing=False, run_start=None
+        )
+
+    def _piece(self, state: VadState, end: int, is_last: bool, outputs: list[Draft]) -> VadState:
+        audio = state.audio[state.sent_end - state.audio_from : end - state.audio_from]
+        speech = Speech(
+            utterance=state.utterance,
+            is_first=state.is_first,
+            is_last=is_last,
+            is_continuation=state.is_continuing,
+            audio=audio.astype("<i2").tobytes(),
+        )
+        outputs.append(Draft(kind="speech", start_sample=state.sent_end // state.ratio, body={"speech": speech}))
+        return replace(state, sent_end=end, is_first=False)
+
+    def _mark(self, state: VadState, outputs: list[Draft]) -> VadState:
+        """Publish a watermark when silence has lasted long enough since the last one."""
+        quiet_to = state.run_start if state.run_start is not None else state.scored_end
+        safe = max(quiet_to - self._config.pre_roll, state.floor)
+        safe -= safe % state.ratio
+        if state.is_continuing or safe - state.watermark < self._config.watermark:
+            return state
+        outputs.append(Draft(kind="watermark", start_sample=safe // state.ratio))
+        return replace(state, watermark=safe)
+
+    # -- buffers -------------------------------------------------------------------------------------------------
+
+    def _needed_from(self, state: VadState) -> int:
+        """Return the 16 kHz position from which audio is needed to go on."""
+        if state.open_start is not None:
+            return min(state.sent_end, state.scored_end) - MARGIN
+        quiet_to = state.run_start if state.run_start is not None else state.scored_end
+        return min(max(quiet_to - self._config.pre_roll, state.floor), state.scored_end) - MARGIN
+
+    def _trim(self, state: VadState) -> VadState:
+        """Drop audio nobody will look at again."""
+        needed = self._needed_from(state)
+        cut = max(0, min(needed - state.audio_from, len(state.audio)))
+        pieces = tuple(piece for piece in state.pieces if piece[1] > needed // state.ratio)
+        return replace(state, audio=state.audio[cut:].copy(), audio_from=state.audio_from + cut, pieces=pieces)
+
+
+def _windows(state: VadState, count: int) -> NDArray[np.float32]:
+    """Return the next ``count`` windows, each behind its 64 samples of context: float32 [count, 576]."""
+    offset = state.scored_end - state.audio_from
+    before = state.audio[max(0, offset - CONTEXT) : offset]
+    audio = np.concatenate([np.zeros(CONTEXT - len(before), dtype=np.int16), before, state.audio[offset : offset + count * WINDOW]])
+    windows = np.lib.stride_tricks.sliding_window_view(audio, CONTEXT + WINDOW)[::WINDOW]
+    return windows.astype(np.float32) / 32768.0
+
+
+def _decode(record: CallAudio, rate: int) -> Samples:
+    """Return the int16 samples of an audio record. Raises PoisonError."""
+    audio = record.audio
+    if audio is None:
+        raise PoisonError(f"audio record {record.sequence} has no audio")
+    if audio.encoding in ("mulaw", "alaw") and rate == 8000:
+        samples = g711.decode(audio.data, "mulaw" if audio.encoding == "mulaw" else "alaw")
+    elif audio.encoding == "pcm_s16le":
+        if len(audio.data) % 2:
+            raise PoisonError(f"audio record {record.sequence} has an odd number of bytes of pcm_s16le")
+        samples = np.frombuffer(audio.data, dtype="<i2").astype(np.int16)
+    else:
+        raise PoisonError(f"audio record {record.sequence} is {audio.encoding[:32]!r} at {rate} Hz; mulaw, alaw (8000 Hz) and pcm_s16le are supported")
+    if not 0 < len(samples) <= MAX_RECORD_SECONDS * rate:
+        raise PoisonError(f"audio record {record.sequence} holds {len(samples)} samples; 1 to {MAX_RECORD_SECONDS * rate} are accepted")
+    return samples
+
+
+def make(settings: Any) -> VadLogic:
+    """Return the logic for the ``vad`` section of the settings."""
+    return VadLogic(
+        VadConfig(
+            threshold=settings.threshold,
+            negative_threshold=settings.negative_threshold,
+            pre_roll=round(settings.pre_roll_seconds * RATE) // 2 * 2,
+            hangover=round(settings.hangover_seconds * RATE),
+            min_speech=round(settings.min_speech_seconds * RATE),
+            max_utterance=round(settings.max_utterance_seconds * RATE),
+            watermark=round(settings.watermark_seconds * RATE),
+        )
+    )

@@ -1,0 +1,36 @@
+"""The vad stage as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.contract import Lane, StageSpec
+from pipeline.vad import logic
+from schemas.records import CallAudio, CallSpeech
+
+
+def _engine(settings: Any) -> Any:
+    from pipeline.vad.engine import SileroEngine
+
+    return SileroEngine()
+
+
+def _headers(record: CallSpeech, lane: Lane | None) -> Mapping[str, bytes]:
+    """Mark speech of a separate channel: diarization skips it without decoding."""
+    if lane is not None and lane.channel.role != "mixed" and record.kind in ("speech", "watermark"):
+        return {"diarize": b"skip"}
+    return {}
+
+
+SPEC = StageSpec(
+    name="vad",
+    input="call.audio",
+    output="call.speech",
+    reads=CallAudio,
+    writes=CallSpeech,
+    writers=("ingest",),
+    make_logic=lambda settings: logic.make(settings.vad),
+    make_engine=_engine,
+    headers=_headers,
+)

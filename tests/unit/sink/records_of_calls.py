@@ -1,0 +1,95 @@
+"""Records of ``call.segments`` for tests: a small two-channel call, and the parts to make others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.records import (
+    CallSegment,
+    Channel,
+    Degraded,
+    Dtmf,
+    Ended,
+    Gap,
+    Hold,
+    Interrupted,
+    Segment,
+    Started,
+    Word,
+)
+
+RATE = 8000
+
+
+def envelope(call_id: str, kind: str, **fields: Any) -> CallSegment:
+    defaults = {"channel": -1, "sequence": 0, "start_sample": 0, "sample_rate_hz": RATE, "capture_time_ms": 0}
+    return CallSegment(call_id=call_id, kind=kind, **(defaults | fields))
+
+
+def started(call_id: str = "c1", **fields: Any) -> CallSegment:
+    channels = (
+        Channel(channel=0, role="agent", sample_rate_hz=RATE, encoding="mulaw", language="en"),
+        Channel(channel=1, role="customer", sample_rate_hz=RATE, encoding="mulaw", language="en"),
+    )
+    content = Started(channels=channels, tenant="acme", attributes={"queue": "billing", "agent": "7"})
+    return envelope(call_id, "started", **({"started": content, "capture_time_ms": 1_700_000_000_000} | fields))
+
+
+def segment(
+    call_id: str = "c1", *, channel: int = 0, start: int = 3360, text: str = "Thank you.", **fields: Any
+) -> CallSegment:
+    role = ("agent", "customer")[channel]
+    words = tuple(
+        Word(text=word, start_sample=start + 2000 * index, end_sample=start + 2000 * index + 1600, probability=0.98)
+        for index, word in enumerate(text.split())
+    )
+    content = Segment(
+        segment_id=f"{call_id}/{channel}/{start}",
+        revision=fields.pop("revision", 0),
+        end_sample=words[-1].end_sample if words else start + 800,
+        role=role,
+        speaker=fields.pop("speaker", role),
+        text=text,
+        language="en",
+        model="demo@abc",
+        policy="alignatt",
+        words=words,
+    )
+    return envelope(call_id, "segment", **({"channel": channel, "start_sample": start, "segment": content} | fields))
+
+
+def gap(call_id: str = "c1", *, channel: int = 0, start: int = 72_000, end: int = 75_200) -> CallSegment:
+    return envelope(
+        call_id, "gap", channel=channel, start_sample=start, gap=Gap(end_sample=end, reason="missing_audio")
+    )
+
+
+def degraded(call_id: str = "c1", *, offset: int = 7, **fields: Any) -> CallSegment:
+    content = Degraded(stage="asr", reason="PoisonError", topic="t.call.speech.v1", partition=2, offset=offset)
+    return envelope(call_id, "degraded", **({"channel": 1, "start_sample": 16_000, "degraded": content} | fields))
+
+
+def ended(call_id: str = "c1", *, sequence: int = 9, **fields: Any) -> CallSegment:
+    content = Ended(end_samples={"0": 490_400, "1": 488_000})
+    return envelope(call_id, "ended", **({"sequence": sequence, "start_sample": 490_400, "ended": content} | fields))
+
+
+def whole_call(call_id: str = "c1") -> list[CallSegment]:
+    """A complete call: two speakers that overlap, a hold, digits, a gap, a correction, a record that was rejected."""
+    return [
+        started(call_id),
+        envelope(call_id, "watermark", channel=1, start_sample=8000),
+        segment(call_id, channel=0, start=3360, text="Thank you for calling."),
+        segment(call_id, channel=1, start=9600, text="Hi, my bill is wrong."),
+        segment(call_id, channel=0, start=8800, text="How can I help?"),
+        envelope(call_id, "hold", sequence=1, start_sample=64_000, hold=Hold(active=True)),
+        envelope(call_id, "dtmf", channel=1, sequence=3, start_sample=66_000, dtmf=Dtmf(digits="12#")),
+        envelope(call_id, "hold", sequence=2, start_sample=70_000, hold=Hold(active=False)),
+        gap(call_id),
+        degraded(call_id),
+        segment(call_id, channel=1, start=9600, text="Hi, my bill is strong.", revision=1),
+        envelope(call_id, "something_new", sequence=3),
+        envelope(call_id, "interrupted", sequence=4, start_sample=80_000, interrupted=Interrupted(reason="idle")),
+        envelope(call_id, "resumed", sequence=5, start_sample=80_000),
+        ended(call_id),
+    ]
