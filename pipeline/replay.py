@@ -15,7 +15,7 @@ from pipeline.core.errors import PoisonError
 from pipeline.core.flow import CallFlow
 from schemas.records import CallAnnotation, CallAudio, CallSegment
 
-Spec = StageSpec  # type: ignore[type-arg]
+Spec = StageSpec[Any, Any, Any]
 
 
 @dataclass(slots=True)
@@ -33,7 +33,11 @@ class _Stage:
         flow = self.flows.get(record.call_id)
         if flow is None:
             flow = CallFlow(
-                call_id=record.call_id, logic=self.logic, writes=self.spec.writes, writers=self.spec.writers, stage=self.spec.name
+                call_id=record.call_id,
+                logic=self.logic,
+                writes=self.spec.writes,
+                writers=self.spec.writers,
+                stage=self.spec.name,
             )
             self.flows[record.call_id] = flow
         self.offset += 1

@@ -115,7 +115,9 @@ class Codec:
         reader = _reader(kind.__name__)
         if isinstance(writer, dict) and writer.get("name") != f"callscribe.{kind.__name__}":
             raise CodecError(f"the value is a {writer.get('name')}, not a callscribe.{kind.__name__}")
-        return _read(lambda body: fastavro.schemaless_reader(body, writer, reader), io.BytesIO(data[HEADER.size :]), kind)
+        return _read(
+            lambda body: fastavro.schemaless_reader(body, writer, reader), io.BytesIO(data[HEADER.size :]), kind
+        )
 
 
 def encode_plain(record: Record) -> bytes:
@@ -143,7 +145,9 @@ def _reader(name: str) -> Schema:
 def _read(read: Callable[[io.BytesIO], Any], body: io.BytesIO, kind: type[R]) -> R:
     try:
         value = read(body)
-    except Exception as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError, MemoryError, ... on broken bytes
+    except (
+        Exception
+    ) as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError, MemoryError, ... on broken bytes
         raise CodecError(f"the value is not a valid {kind.__name__}: {type(error).__name__}") from error
     if body.read(1):
         raise CodecError(f"the value has bytes after its {kind.__name__}")

@@ -35,7 +35,12 @@ class WhisperEngine:
     ) -> None:
         try:
             self._model = WhisperModel(
-                folder, device=device, compute_type=compute_type, cpu_threads=threads, num_workers=workers, local_files_only=True
+                folder,
+                device=device,
+                compute_type=compute_type,
+                cpu_threads=threads,
+                num_workers=workers,
+                local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise NotReadyError(f"the model in {folder} cannot be loaded: {error}") from error
@@ -51,7 +56,9 @@ class WhisperEngine:
         or, when ``expected`` is given for ``audio`` (int16 at 16 kHz), on another text.
         """
         samples = np.zeros(RATE, dtype=np.int16) if audio is None else audio
-        work = AsrWork(audio=samples, prefix=(), prompt_tokens=(), prompt=None, hot_words=(), language="en", is_final=True)
+        work = AsrWork(
+            audio=samples, prefix=(), prompt_tokens=(), prompt=None, hot_words=(), language="en", is_final=True
+        )
         hypothesis = self._decode(work)
         if not math.isfinite(hypothesis.no_speech_probability) or any(
             not math.isfinite(value) for word in hypothesis.words for value in word.log_probabilities
@@ -62,7 +69,9 @@ class WhisperEngine:
             raise NotReadyError("the model's self-test failed: it does not reproduce the text in its card")
 
     def _make_tokenizer(self, language: str) -> Tokenizer:
-        return Tokenizer(self._model.hf_tokenizer, self._model.model.is_multilingual, task="transcribe", language=language)
+        return Tokenizer(
+            self._model.hf_tokenizer, self._model.model.is_multilingual, task="transcribe", language=language
+        )
 
     def _decode(self, work: AsrWork) -> Hypothesis:
         tokenizer = self._tokenizer(work.language)
@@ -87,7 +96,9 @@ class WhisperEngine:
         if len(tokens) == len(work.prefix):
             return Hypothesis(words=(), end_frame=work.frames, no_speech_probability=result.no_speech_prob)
         start = list(tokenizer.sot_sequence)
-        aligned = self._model.model.align(encoded, start, [tokens], [len(work.audio) // (FRAME // 2)], median_filter_width=7)[0]
+        aligned = self._model.model.align(
+            encoded, start, [tokens], [len(work.audio) // (FRAME // 2)], median_filter_width=7
+        )[0]
         first: dict[int, int] = {}
         for token, frame in aligned.alignments:
             first.setdefault(int(token), int(frame))
@@ -109,7 +120,14 @@ class WhisperEngine:
 
     def _suppressed(self, tokenizer: Tokenizer) -> list[int]:
         return sorted(
-            {tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_timestamps}
+            {
+                tokenizer.transcribe,
+                tokenizer.translate,
+                tokenizer.sot,
+                tokenizer.sot_prev,
+                tokenizer.sot_lm,
+                tokenizer.no_timestamps,
+            }
         )
 
 

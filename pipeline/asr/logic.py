@@ -25,6 +25,7 @@ from schemas.records import AsrLane, CallSpeech, Rejected, Speech, Tail, Word, W
 RATE = 16_000
 SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 EMPTY: NDArray[np.int16] = np.zeros(0, dtype=np.int16)
+NO_MEMORY = Memory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class AsrState:
     end: int | None = None  # end of the utterance once it is known
     committed: tuple[_Committed, ...] = ()
     committed_end: int = 0
-    memory: Memory = Memory()
+    memory: Memory = NO_MEMORY
     tail: str = ""
     prompt_tokens: tuple[int, ...] = ()
     language: str | None = None
@@ -93,7 +94,10 @@ class AsrLogic:
         """Return the state of a lane that has heard nothing."""
         started = lane.started
         return AsrState(
-            rate=lane.channel.sample_rate_hz, language=lane.channel.language, prompt=started.prompt, hot_words=started.hot_words
+            rate=lane.channel.sample_rate_hz,
+            language=lane.channel.language,
+            prompt=started.prompt,
+            hot_words=started.hot_words,
         )
 
     def plan(self, state: AsrState, record: CallSpeech) -> Step[AsrState, AsrWork]:
@@ -112,7 +116,11 @@ class AsrLogic:
             )
         if record.kind == "clear":
             return Step(replace(state, prompt_tokens=()))
-        gap = (Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}),) if record.gap is not None else ()
+        gap = (
+            (Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}),)
+            if record.gap is not None
+            else ()
+        )
         if not state.is_open:
             return Step(state, gap)
         # The rest of the utterance was lost on the way: what was heard of it is decoded to its end.
@@ -132,7 +140,7 @@ class AsrLogic:
         tail = _text(result.words[count:]) if guard is None and not work.is_final else ""
         state = replace(state, memory=memory, next_step=position + self._config.step)
         outputs: list[Draft] = []
-        rejected = ()
+        rejected: tuple[Rejected, ...] = ()
         if guard is not None and work.is_final:
             begin = max(state.committed_end, state.window_start)
             rejected = (Rejected(start_sample=begin // state.ratio, end_sample=position // state.ratio, reason=guard),)
@@ -141,7 +149,12 @@ class AsrLogic:
             outputs.append(self._words(state, words, rejected, position if work.is_final else None))
         if tail != state.tail and not work.is_final:
             outputs.append(
-                Draft(kind="tail", start_sample=state.committed_end // state.ratio, body={"tail": Tail(utterance=state.utterance, text=tail)}, counted=False)
+                Draft(
+                    kind="tail",
+                    start_sample=state.committed_end // state.ratio,
+                    body={"tail": Tail(utterance=state.utterance, text=tail)},
+                    counted=False,
+                )
             )
         state = replace(state, tail=tail)
         if work.is_final:
@@ -186,7 +199,9 @@ class AsrLogic:
         if not state.is_open:
             state = self._begin(state, speech, start)
         if speech.utterance != state.utterance or start != state.audio_end:
-            raise PoisonError(f"speech record {record.sequence} does not continue utterance {state.utterance} at sample {state.audio_end // state.ratio}")
+            raise PoisonError(
+                f"speech record {record.sequence} does not continue utterance {state.utterance} at sample {state.audio_end // state.ratio}"
+            )
         audio = np.concatenate([state.audio, np.frombuffer(speech.audio, dtype="<i2").astype(np.int16)])
         return replace(state, audio=audio, end=state.window_start + len(audio) if speech.is_last else None)
 
@@ -201,7 +216,7 @@ class AsrLogic:
             end=None,
             committed=(),
             committed_end=start,
-            memory=Memory(),
+            memory=NO_MEMORY,
             tail="",
         )
 
@@ -231,7 +246,8 @@ class AsrLogic:
         if not words:
             return state
         added = tuple(
-            _Committed(word.tokens, timed.end_sample * state.ratio, word.text.endswith(SENTENCE_ENDS)) for word, timed in zip(fresh, words, strict=True)
+            _Committed(word.tokens, timed.end_sample * state.ratio, word.text.endswith(SENTENCE_ENDS))
+            for word, timed in zip(fresh, words, strict=True)
         )
         return replace(state, committed=state.committed + added, committed_end=added[-1].end)
 
@@ -251,7 +267,7 @@ class AsrLogic:
             window_start=cut,
             audio=state.audio[cut - state.window_start :].copy(),
             committed=kept,
-            memory=Memory(),
+            memory=NO_MEMORY,
             prompt_tokens=self._remember(state, gone),
         )
 
@@ -262,7 +278,7 @@ class AsrLogic:
             audio=EMPTY,
             end=None,
             committed=(),
-            memory=Memory(),
+            memory=NO_MEMORY,
             tail="",
             prompt_tokens=self._remember(state, state.committed),
         )
@@ -270,9 +286,13 @@ class AsrLogic:
     def _remember(self, state: AsrState, words: tuple[_Committed, ...]) -> tuple[int, ...]:
         if not self._config.prompt_tokens:
             return ()
-        return (state.prompt_tokens + tuple(token for word in words for token in word.tokens))[-self._config.prompt_tokens :]
+        return (state.prompt_tokens + tuple(token for word in words for token in word.tokens))[
+            -self._config.prompt_tokens :
+        ]
 
-    def _words(self, state: AsrState, words: tuple[Word, ...], rejected: tuple[Rejected, ...], end: int | None) -> Draft:
+    def _words(
+        self, state: AsrState, words: tuple[Word, ...], rejected: tuple[Rejected, ...], end: int | None
+    ) -> Draft:
         watermark = (state.committed_end if end is None else end) // state.ratio
         body = Words(
             utterance=state.utterance,
@@ -298,8 +318,13 @@ def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int) -> t
     longest = 2 * min(lengths[len(lengths) // 2], 35) if lengths else 0
     for index, word in enumerate(fresh):
         end_frame = min(word.end_frame, frames)
-        start_frame = max(word.frames[0], end_frame - max(longest, 15)) if index == 0 else word.frames[0]
-        start = max(state.window_start + start_frame * FRAME, words[-1].end_sample * state.ratio if words else state.committed_end)
+        start_frame = (
+            max(word.frames[0], end_frame - max(longest, 15)) if index == 0 and not state.committed else word.frames[0]
+        )
+        start = max(
+            state.window_start + start_frame * FRAME,
+            words[-1].end_sample * state.ratio if words else state.committed_end,
+        )
         end = max(state.window_start + end_frame * FRAME, start)
         words.append(
             Word(

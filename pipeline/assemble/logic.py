@@ -76,11 +76,17 @@ class AssembleLogic:
             before += [self._refused(rejected, state) for rejected in record.words.rejected]
         elif record.kind == "turns" and record.turns is not None:
             turns = _merge(state.turns, record.turns.turns)
-            state = replace(state, turns=turns, turns_watermark=max(state.turns_watermark, record.turns.watermark_sample))
+            state = replace(
+                state, turns=turns, turns_watermark=max(state.turns_watermark, record.turns.watermark_sample)
+            )
         elif record.kind == "watermark" and record.stage == "diarize":
             state = replace(state, turns_watermark=max(state.turns_watermark, record.start_sample))
         elif record.kind == "watermark":
-            state = replace(state, words_watermark=max(state.words_watermark, record.start_sample), closed_utterance=_last_utterance(state))
+            state = replace(
+                state,
+                words_watermark=max(state.words_watermark, record.start_sample),
+                closed_utterance=_last_utterance(state),
+            )
             after.append(Draft(kind="watermark", start_sample=record.start_sample))
         elif record.kind == "gap":
             if record.stage == "asr":
@@ -131,7 +137,9 @@ class AssembleLogic:
         )
 
     def _refused(self, rejected: Any, state: AssembleState) -> Draft:
-        body = Degraded(stage="asr", reason=f"rejected_text:{rejected.reason}", topic="", partition=-1, offset=rejected.start_sample)
+        body = Degraded(
+            stage="asr", reason=f"rejected_text:{rejected.reason}", topic="", partition=-1, offset=rejected.start_sample
+        )
         return Draft(kind="degraded", start_sample=rejected.start_sample, body={"degraded": body})
 
     def _assemble(self, state: AssembleState, is_end: bool) -> tuple[AssembleState, list[Draft]]:
@@ -188,7 +196,11 @@ def _speaker(turns: Sequence[Turn], word: Word) -> str:
     best, longest = UNKNOWN, 0
     for turn in turns:
         end = word.end_sample if turn.end_sample is None else min(turn.end_sample, word.end_sample)
-        overlap = max(end, word.start_sample + 1) - max(turn.start_sample, word.start_sample) if end >= word.start_sample else 0
+        overlap = (
+            max(end, word.start_sample + 1) - max(turn.start_sample, word.start_sample)
+            if end >= word.start_sample
+            else 0
+        )
         if overlap > longest:
             best, longest = turn.speaker, overlap
     return best
@@ -204,12 +216,16 @@ def _merge(turns: tuple[Turn, ...], added: tuple[Turn, ...]) -> tuple[Turn, ...]
 def _forget(state: AssembleState) -> AssembleState:
     """Drop turns that end before every word that may still come."""
     oldest = min([state.words_watermark, *(item.word.start_sample for item in state.pending)])
-    return replace(state, turns=tuple(turn for turn in state.turns if turn.end_sample is None or turn.end_sample > oldest))
+    return replace(
+        state, turns=tuple(turn for turn in state.turns if turn.end_sample is None or turn.end_sample > oldest)
+    )
 
 
 def _segment(state: AssembleState, items: Sequence[_Pending], speaker: str) -> Draft:
     first, words = items[0], tuple(item.word for item in items)
-    text = "".join(word.text if word.is_joined and index else f" {word.text}" for index, word in enumerate(words)).strip()
+    text = "".join(
+        word.text if word.is_joined and index else f" {word.text}" for index, word in enumerate(words)
+    ).strip()
     segment = Segment(
         segment_id=segment_id(state.call_id, state.channel, first.word.start_sample),
         revision=0,

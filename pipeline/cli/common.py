@@ -28,7 +28,9 @@ class Context:
 def load_settings(context: typer.Context, **flags: Any) -> LoadedSettings:
     """Return the effective settings; ``flags`` are dotted keys with ``__`` for the dot, None meaning not given."""
     root: Context = context.find_root().obj or Context(config=None)
-    return settings_module.load(config=root.config, flags={key.replace("__", "."): value for key, value in flags.items()})
+    return settings_module.load(
+        config=root.config, flags={key.replace("__", "."): value for key, value in flags.items()}
+    )
 
 
 def settings_of(context: typer.Context, **flags: Any) -> Settings:

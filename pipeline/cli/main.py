@@ -15,7 +15,21 @@ from pipeline.cli.common import Context, note
 from pipeline.core.errors import CallscribeError
 
 # Each module adds its commands through register(app); the order is the order of --help.
-GROUPS = ("demo", "ingest", "transcript", "tail", "replay", "up", "worker", "broker", "topics", "schemas", "dead_letters", "config", "doctor")
+GROUPS = (
+    "demo",
+    "ingest",
+    "transcript",
+    "tail",
+    "replay",
+    "up",
+    "worker",
+    "broker",
+    "topics",
+    "schemas",
+    "dead_letters",
+    "config",
+    "doctor",
+)
 
 app = typer.Typer(
     name="callscribe",
@@ -36,8 +50,12 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def root(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file (default: callscribe.toml in this folder).")] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings file (default: callscribe.toml in this folder).")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Real-time transcription of call-centre audio as a Kafka application."""
     context.obj = Context(config=config)

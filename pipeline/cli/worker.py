@@ -19,7 +19,10 @@ def register(app: typer.Typer) -> None:
 def worker(
     context: typer.Context,
     stage: Annotated[str, typer.Argument(help="vad, asr, diarize, assemble or sink.")],
-    status_file: Annotated[Path | None, typer.Option("--status-file", help="Written when the stage is ready; for supervisors.", hidden=True)] = None,
+    status_file: Annotated[
+        Path | None,
+        typer.Option("--status-file", help="Written when the stage is ready; for supervisors.", hidden=True),
+    ] = None,
 ) -> None:
     """Run one stage in the foreground until SIGTERM or Ctrl-C.
 

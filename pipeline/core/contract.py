@@ -19,6 +19,9 @@ Envelope = CallAudio | CallSpeech | CallAnnotation | CallSegment
 S = TypeVar("S")
 W = TypeVar("W")
 R = TypeVar("R")
+W_contra = TypeVar("W_contra", contravariant=True)
+R_contra = TypeVar("R_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ class Snapshot:
     needed_sequence: int | None = None
 
 
-class LaneLogic(Protocol[S, W, R]):
+class LaneLogic(Protocol[S, W, R_contra]):
     """A stage's logic for one lane. ``S`` state, ``W`` work for the engine, ``R`` its result."""
 
     @property
@@ -81,7 +84,7 @@ class LaneLogic(Protocol[S, W, R]):
     def plan(self, state: S, record: Any) -> Step[S, W]:
         """Take in one record. Raises PoisonError, and then the state stays as it was."""
 
-    def apply(self, state: S, work: W, result: R) -> Step[S, W]:
+    def apply(self, state: S, work: W, result: R_contra) -> Step[S, W]:
         """Take in the result of ``work``."""
 
     def snapshot(self, state: S) -> Snapshot | None:
@@ -91,10 +94,10 @@ class LaneLogic(Protocol[S, W, R]):
         """Return the state of a snapshot. Raises FatalError when it was written by an unknown version."""
 
 
-class Engine(Protocol[W, R]):
+class Engine(Protocol[W_contra, R_co]):
     """A model behind a stage: weights are shared by all lanes, state stays in the lanes."""
 
-    def infer(self, batch: Sequence[W]) -> Sequence[R]:
+    def infer(self, batch: Sequence[W_contra]) -> Sequence[R_co]:
         """Return one result per work item, in order. Called from an executor thread."""
 
 

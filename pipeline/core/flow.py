@@ -116,7 +116,9 @@ class CallFlow(Generic[S, W, R]):
         writer = self._writer_of(record)
         if self.is_ended:
             if self._ended_offset is not None and offset > self._ended_offset and not self._is_repeat(record, writer):
-                raise PoisonError(f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after")
+                raise PoisonError(
+                    f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after"
+                )
             effects.released.append(offset)
             return effects
         if record.channel == CALL_CHANNEL:
@@ -135,7 +137,9 @@ class CallFlow(Generic[S, W, R]):
         self._poison_offset = offset
         sample = control.anchor[0] if control.anchor else 0
         body = Degraded(stage=self._stage, reason=reason, topic=topic, partition=partition, offset=offset)
-        effects.outputs.append(self._stamp(control, Draft(kind="degraded", start_sample=sample, body={"degraded": body})))
+        effects.outputs.append(
+            self._stamp(control, Draft(kind="degraded", start_sample=sample, body={"degraded": body}))
+        )
         control.is_dirty = True
         self._settle(effects)
         return effects
@@ -154,7 +158,9 @@ class CallFlow(Generic[S, W, R]):
         if lane is None:
             raise PoisonError(f"channel {record.channel} is not one of the call's {len(self._started.channels)}")
         if record.sample_rate_hz != lane.rate:
-            raise PoisonError(f"channel {record.channel} counts samples at {lane.rate} Hz, the record at {record.sample_rate_hz} Hz")
+            raise PoisonError(
+                f"channel {record.channel} counts samples at {lane.rate} Hz, the record at {record.sample_rate_hz} Hz"
+            )
         expected = lane.next_sequence.get(writer, 0)
         if record.sequence < expected or not self._is_sequenced(record):
             effects.released.append(offset)
@@ -190,7 +196,9 @@ class CallFlow(Generic[S, W, R]):
                 raise PoisonError(f"the call has not started: a {record.kind} record came first")
             self._open(record)
         if record.sample_rate_hz != self._lanes[CALL_CHANNEL].rate:
-            raise PoisonError(f"control records of this call count samples at {self._lanes[CALL_CHANNEL].rate} Hz, not {record.sample_rate_hz}")
+            raise PoisonError(
+                f"control records of this call count samples at {self._lanes[CALL_CHANNEL].rate} Hz, not {record.sample_rate_hz}"
+            )
         lanes = [lane for lane in self._lanes.values() if record.sequence >= lane.next_control.get(writer, 0)]
         if not lanes or not self._is_sequenced(record):
             effects.released.append(offset)
@@ -242,7 +250,9 @@ class CallFlow(Generic[S, W, R]):
             raise PoisonError("a started record lists its channels from 0 without holes")
         for channel in started.channels:
             if channel.sample_rate_hz not in (8000, 16000):
-                raise PoisonError(f"channel {channel.channel} has {channel.sample_rate_hz} Hz; 8000 and 16000 are supported")
+                raise PoisonError(
+                    f"channel {channel.channel} has {channel.sample_rate_hz} Hz; 8000 and 16000 are supported"
+                )
         lanes = [Lane(channel=channel, started=started) for channel in started.channels]
         states = [self._logic.open(lane) for lane in lanes]
         self._started = started
@@ -259,7 +269,7 @@ class CallFlow(Generic[S, W, R]):
         return writer
 
     def _is_sequenced(self, record: Any) -> bool:
-        return record.kind != "tail"
+        return bool(record.kind != "tail")
 
     def _is_repeat(self, record: Any, writer: str) -> bool:
         lane = self._lanes.get(record.channel)
@@ -269,7 +279,7 @@ class CallFlow(Generic[S, W, R]):
     def _stamp(self, lane: _Lane[S], draft: Draft) -> Any:
         sequence = lane.output_sequence
         lane.output_sequence += draft.counted
-        extra = {"stage": self._stage} if self._writes is CallAnnotation else {}
+        extra: dict[str, Any] = {"stage": self._stage} if self._writes is CallAnnotation else {}
         return self._writes(
             call_id=self.call_id,
             kind=draft.kind,
@@ -302,7 +312,11 @@ class CallFlow(Generic[S, W, R]):
             needed = snapshot.needed_sequence if snapshot else None
             kept: deque[_Held] = deque()
             for held in lane.held:
-                is_needed = (held.writer, held.sequence) in waiting if held.is_control else needed is not None and held.sequence >= needed
+                is_needed = (
+                    (held.writer, held.sequence) in waiting
+                    if held.is_control
+                    else needed is not None and held.sequence >= needed
+                )
                 if is_needed:
                     kept.append(held)
                     continue
@@ -384,4 +398,3 @@ def _gap_before(record: Any, lane: _Lane[S]) -> Any:
     blank = {name: None for name in ("audio", "speech", "words", "turns", "tail") if hasattr(record, name)}
     gap = Gap(end_sample=record.start_sample, reason="missing_records")
     return replace(record, kind="gap", start_sample=start, gap=gap, **blank)
-

@@ -14,10 +14,10 @@ TAPS_AHEAD = 16
 
 
 def _half_band() -> NDArray[np.int64]:
-    """Return the Q15 coefficients of the half-sample delay: a Kaiser-windowed sinc (Oppenheim & Schafer, 7.5)."""
+    """Return the Q15 coefficients of the half-sample delay: a Kaiser-windowed sinc (Oppenheim and Schafer, section 7.5)."""
     positions = np.arange(-TAPS_BEHIND, TAPS_AHEAD + 1) - 0.5
     ideal = np.sinc(positions) * np.kaiser(len(positions), 7.0)
-    coefficients = np.round(ideal / ideal.sum() * 32768).astype(np.int64)
+    coefficients: NDArray[np.int64] = np.round(ideal / ideal.sum() * 32768).astype(np.int64)
     coefficients[TAPS_BEHIND] += 32768 - coefficients.sum()
     return coefficients
 

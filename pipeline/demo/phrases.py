@@ -4,6 +4,8 @@ Templates hold fields in braces; `FIELDS` says what may stand in each. A sentenc
 same words, but the model hears it less well.
 """
 
+# ruff: noqa: SIM905 - lists of words read best as text
+
 from __future__ import annotations
 
 import re
@@ -11,17 +13,17 @@ from collections.abc import Mapping
 
 DIGITS = tuple("zero one two three four five six seven eight nine".split())
 NAMES = tuple(
-    "Anna Martin Sarah Johnson Michael Brown David Miller Emma Wilson James Taylor Olivia Thomas Daniel Moore Laura White "
-    "Peter Harris Julia Clark Robert Lewis Sophie Walker Kevin Young Maria Garcia Alice Cooper Brian Scott".split()
+    "Anna Martin Sarah Johnson Michael Brown David Miller Emma Wilson James Taylor Olivia Thomas Daniel Moore "
+    "Laura White Peter Harris Julia Clark Robert Lewis Sophie Walker Kevin Young Maria Garcia Alice Cooper Brian "
+    "Scott".split()
 )
-MONTHS = tuple(
-    "January February March April May June July August September October November December".split(),
-)
+MONTHS = tuple("January February March April May June July August September October November December".split())
 WEEKDAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
 THINGS = tuple(
     "order account bill invoice refund payment router modem phone internet connection subscription contract delivery "
-    "package parcel ticket card password email address bank statement insurance policy claim flight booking reservation "
-    "appointment line service plan device battery screen replacement warranty charger cable television signal".split()
+    "package parcel ticket card password email address bank statement insurance policy claim flight booking "
+    "reservation appointment line service plan device battery screen replacement warranty charger cable "
+    "television signal".split()
 )
 ADJECTIVES = tuple(
     "new old broken slow late missing wrong double extra monthly annual last next first second third final pending "

@@ -45,7 +45,9 @@ class DiarizeLogic:
             return Step(state)
         turn = Turn(speaker=state.speaker, start_sample=state.start_sample, end_sample=None)
         body = {"turns": Turns(turns=(turn,), watermark_sample=UNBOUNDED)}
-        return Step(replace(state, has_written=True), (Draft(kind="turns", start_sample=state.start_sample, body=body),))
+        return Step(
+            replace(state, has_written=True), (Draft(kind="turns", start_sample=state.start_sample, body=body),)
+        )
 
     def apply(self, state: DiarizeState, work: Any, result: Any) -> Step[DiarizeState, Any]:
         """Return the state unchanged: the channel engine infers nothing."""

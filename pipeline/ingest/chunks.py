@@ -65,7 +65,7 @@ class CallDescription:
 
     @property
     def control_rate_hz(self) -> int:
-        """Return the rate of positions in records of the whole call: that of its channels, the highest if they differ."""
+        """Return the rate of positions in records of the whole call: that of its channels, else the highest."""
         return max(channel.sample_rate_hz for channel in self.channels)
 
 
@@ -82,7 +82,9 @@ class Control:
             raise ValueError(f"{self.kind!r} is not a control kind of a feed ({', '.join(BODIES)})")
         expected = BODIES[self.kind]
         if not isinstance(self.body, expected or type(None)):
-            raise ValueError(f"a {self.kind} record needs {'no body' if expected is None else 'a body: ' + expected.__name__}")
+            raise ValueError(
+                f"a {self.kind} record needs {'no body' if expected is None else 'a body: ' + expected.__name__}"
+            )
 
 
 class Feed:
@@ -139,8 +141,7 @@ class Feed:
         """Take the next samples, one block per channel over the same time. Raises ValueError when they are not."""
         self._require_open()
         spans = {
-            len(block) / (width * ratio)
-            for block, width, ratio in zip(blocks, self._widths, self._ratios, strict=True)
+            len(block) / (width * ratio) for block, width, ratio in zip(blocks, self._widths, self._ratios, strict=True)
         }
         span = spans.pop()
         if spans or span != int(span):
@@ -183,7 +184,7 @@ class Feed:
     def interrupt(self, reason: str) -> list[CallAudio]:
         """Return the record that says the feed vanished.
 
-        Audio that does not fill a record is left out, so that the call can go on from exactly here when it is fed again.
+        Audio that does not fill a record is left out, so that the call goes on from exactly here when it is fed again.
         """
         self._require_open()
         self._is_open = False
@@ -237,4 +238,6 @@ def _check_channels(channels: Sequence[Channel]) -> None:
     for channel in channels:
         rates = (8_000,) if channel.encoding in ("mulaw", "alaw") else (8_000, 16_000)
         if channel.encoding not in SAMPLE_BYTES or channel.sample_rate_hz not in rates:
-            raise ValueError(f"channel {channel.channel}: {channel.encoding} at {channel.sample_rate_hz} Hz is not carried")
+            raise ValueError(
+                f"channel {channel.channel}: {channel.encoding} at {channel.sample_rate_hz} Hz is not carried"
+            )

@@ -1,11 +1,11 @@
 """Control records of a recording, from a file of JSON lines: what a live feed would have sent on the way.
 
-    {"at_seconds": 12.4, "kind": "hold", "active": true}
-    {"at_seconds": 30.0, "kind": "pause"}
-    {"at_seconds": 41.5, "kind": "resume"}
-    {"at_seconds": 55.0, "kind": "dtmf", "digits": "12#"}
-    {"at_seconds": 60.0, "kind": "transfer", "target": "billing"}
-    {"at_seconds": 61.0, "kind": "settings", "language": "de", "hot_words": ["Widerruf"]}
+{"at_seconds": 12.4, "kind": "hold", "active": true}
+{"at_seconds": 30.0, "kind": "pause"}
+{"at_seconds": 41.5, "kind": "resume"}
+{"at_seconds": 55.0, "kind": "dtmf", "digits": "12#"}
+{"at_seconds": 60.0, "kind": "transfer", "target": "billing"}
+{"at_seconds": 61.0, "kind": "settings", "language": "de", "hot_words": ["Widerruf"]}
 """
 
 from __future__ import annotations

@@ -161,7 +161,9 @@ def _body(
     width = SAMPLE_BYTES[source.encoding]
     waiting = sorted(controls, key=lambda timed: timed.at_seconds)
     for blocks in source.blocks():
-        while waiting and (at := round(waiting[0].at_seconds * call.clock_hz)) <= feed.position + len(blocks[0]) // width:
+        while (
+            waiting and (at := round(waiting[0].at_seconds * call.clock_hz)) <= feed.position + len(blocks[0]) // width
+        ):
             cut = (at - feed.position) * width
             yield from feed.push([block[:cut] for block in blocks])
             yield from feed.control(waiting.pop(0).control)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,31 +19,29 @@ MAX_CONCURRENT_CALLS = 128  # of --speed real: one thread and one open file each
 STOP_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """Permission to feed a call: the epoch of this feed, and where control records go on (0: a new call)."""
-
-    feed_epoch: int
-    next_control: int = 0
-
-
 class Outlet(Protocol):
     """Where calls go: audio and call states on one broker."""
 
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool) -> Grant | None:
-        """Take a call for this feed; None when it is complete already. A call that ``is_new`` is not looked up."""
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool) -> tuple[int, int] | None:
+        """Take a call for this feed; None when it is complete already. A call that ``is_new`` is not looked up.
+
+        Returns the epoch of the feed, and the sequence control records go on with (0: the call is new).
+        """
 
     def leave(
-        self, call_id: str, *, state: str, feed_epoch: int, next_sequence: dict[str, int], tenant: str | None
+        self, call_id: str, *, state: str, feed_epoch: int, next_sequence: Mapping[str, int], tenant: str | None
     ) -> None:
         """Say where the call stands now: complete or interrupted."""
 
+    def close(self) -> None:
+        """Let go of the broker."""
+
 
 class Listener(Protocol):
-    """Hears how the feeds go; called from their threads."""
+    """Hears how the feeds go; called from their threads, in the order of its methods."""
 
     def began(self, source: Source, call_id: str, duration_seconds: float | None) -> None:
         """Hear that ``source`` becomes ``call_id``."""
@@ -85,6 +83,7 @@ class Intake:
                 grant = outlet.take(call_id, tenant=self.options.tenant, is_new=known_id is None)
                 if grant is None:
                     raise InputError(source.name, f"call {call_id} is complete already")
+                feed_epoch, next_control = grant
                 self.listener.began(source, call_id, audio.duration_seconds)
                 fed, next_sequence = feed_call(
                     audio,
@@ -93,8 +92,8 @@ class Intake:
                     delivery=outlet.delivery(),
                     pace=Pace(speed=self.speed, monotonic=time.monotonic, wait_stopped=self._wait_stopped),
                     capture_start_ms=time.time_ns() // 1_000_000,
-                    feed_epoch=grant.feed_epoch,
-                    next_control=grant.next_control,
+                    feed_epoch=feed_epoch,
+                    next_control=next_control,
                     on_progress=lambda seconds: self.listener.progressed(source, seconds),
                 )
         except InputError as error:
@@ -105,11 +104,16 @@ class Intake:
         outlet.leave(
             call_id,
             state=state,
-            feed_epoch=grant.feed_epoch,
+            feed_epoch=feed_epoch,
             next_sequence=next_sequence,
             tenant=self.options.tenant,
         )
         return fed
+
+    def close(self) -> None:
+        """Let go of the broker, if it was needed at all."""
+        if self._outlet is not None:
+            self._outlet.close()
 
     def _connected(self) -> Outlet:
         with self._lock:

@@ -20,9 +20,7 @@ class Pace:
     seconds and returns whether the feed was stopped meanwhile.
     """
 
-    def __init__(
-        self, *, speed: Speed, monotonic: Callable[[], float], wait_stopped: Callable[[float], bool]
-    ) -> None:
+    def __init__(self, *, speed: Speed, monotonic: Callable[[], float], wait_stopped: Callable[[float], bool]) -> None:
         self._is_real = speed == "real"
         self._monotonic = monotonic
         self._wait_stopped = wait_stopped

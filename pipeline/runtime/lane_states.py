@@ -46,7 +46,9 @@ class LaneStates:
         pending = []
         for state in states:
             key = _key(state.call_id, state.channel)
-            pending.append(await self._table.changelog_topic.send(key=key, value=self._codec.encode(state), partition=partition))
+            pending.append(
+                await self._table.changelog_topic.send(key=key, value=self._codec.encode(state), partition=partition)
+            )
             self._cache[key] = state
         await asyncio.gather(*pending)
 
@@ -81,7 +83,9 @@ class LaneStates:
         except CodecError as error:
             raise FatalError(f"the changelog of this stage holds a value that is no lane state: {error}") from error
         if state.version > STATE_VERSION:
-            raise FatalError(f"the changelog of this stage was written by a newer version (state version {state.version}, this one reads {STATE_VERSION})")
+            raise FatalError(
+                f"the changelog of this stage was written by a newer version (state version {state.version}, this one reads {STATE_VERSION})"
+            )
         return state
 
 

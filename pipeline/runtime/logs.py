@@ -54,4 +54,6 @@ def configure(*, stage: str, level: str, style: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[output], force=True)
     logging.getLogger("callscribe").setLevel(level)
     # aiokafka logs every heartbeat failure of a normal rebalance as an error of its own.
-    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.CRITICAL if level != "DEBUG" else logging.DEBUG)
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(
+        logging.CRITICAL if level != "DEBUG" else logging.DEBUG
+    )

@@ -97,7 +97,9 @@ class AsrSettings(Section):
     policy: Literal["alignatt"] = "alignatt"
     step_seconds: float = Field(1.0, ge=0.2, le=5.0)
     frame_threshold: int = Field(25, ge=1, le=200, description="20 ms frames kept back from the end of the audio")
-    window_seconds: float = Field(12.0, ge=4.0, le=28.0, description="Longer windows are cut at the last committed sentence end")
+    window_seconds: float = Field(
+        12.0, ge=4.0, le=28.0, description="Longer windows are cut at the last committed sentence end"
+    )
     padding_seconds: float = Field(0.5, ge=0.0, le=30.0)
     prompt_tokens: int = Field(0, ge=0, le=224, description="Tokens of earlier text given to the next window")
     min_mean_log_probability: float = -3.0
@@ -191,12 +193,18 @@ def load(
     environment = os.environ if environment is None else environment
     merged: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
-    for origin, values in (_from_file(config), _from_environment(environment), ("flag", {k: v for k, v in (flags or {}).items() if v is not None})):
+    for origin, values in (
+        _from_file(config),
+        _from_environment(environment),
+        ("flag", {k: v for k, v in (flags or {}).items() if v is not None}),
+    ):
         for key, value in values.items():
             _refuse_unknown(key, origin)
             section, _, name = key.partition(".")
             merged.setdefault(section, {})[name] = value
-            origins[key] = origin if origin == "flag" or origin.endswith(".toml") else f"{PREFIX}{section}__{name}".upper()
+            origins[key] = (
+                origin if origin == "flag" or origin.endswith(".toml") else f"{PREFIX}{section}__{name}".upper()
+            )
     try:
         return LoadedSettings(settings=Settings.model_validate(merged), origins=origins)
     except ValidationError as error:

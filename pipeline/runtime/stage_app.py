@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -74,16 +75,22 @@ def run_stage(spec: StageSpec, settings: Settings, *, status_file: Path | None =
     servers = bootstrap_servers(settings)
     missing = [change.topic for change in plan_topics(settings)]
     if missing:
-        raise NotReadyError(f"the broker does not have the declared topics ({missing[0]} and {len(missing) - 1} more differ): run callscribe topics apply")
+        raise NotReadyError(
+            f"the broker does not have the declared topics ({missing[0]} and {len(missing) - 1} more differ): run callscribe topics apply"
+        )
     import faust
 
     from pipeline.runtime.worker import StageWorker
 
-    with tempfile.TemporaryDirectory(prefix="callscribe-") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="callscribe-"))
         app = make_app(spec, settings, servers=servers, folder=Path(folder))
         StageWorker(app, spec, settings, Codec(schema_source(settings))).attach()
         _announce(app, status_file)
-        worker = faust.Worker(app, quiet=True, loglevel=None, redirect_stdouts=False, logging_config=None, override_logging=False)
+        silence = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))  # Faust's banner and cursor codes
+        worker = faust.Worker(
+            app, quiet=True, loglevel=None, redirect_stdouts=False, override_logging=False, stdout=silence
+        )
         worker.execute_from_commandline()
 
 

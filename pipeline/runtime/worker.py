@@ -45,14 +45,20 @@ SWEEP_SECONDS = 5.0
 def exit_hard(error: BaseException) -> None:
     """End the process at once; nothing it holds is acknowledged. The text of a foreign error may quote data: only its type is logged."""
     ours = isinstance(error, FatalError)
-    log.critical("worker stops: %s", error if ours else type(error).__name__, exc_info=None if ours else _without_text(error))
+    log.critical(
+        "worker stops: %s", error if ours else type(error).__name__, exc_info=None if ours else _without_text(error)
+    )
     logging.shutdown()
     sys.stderr.flush()
     os._exit(1)
 
 
 def _without_text(error: BaseException) -> Any:
-    return type(error), type(error)("(text withheld)") if isinstance(error, RuntimeError | ValueError) else None, error.__traceback__
+    return (
+        type(error),
+        type(error)("(text withheld)") if isinstance(error, RuntimeError | ValueError) else None,
+        error.__traceback__,
+    )
 
 
 @dataclass(slots=True)
@@ -80,14 +86,18 @@ class StageWorker:
         runtime = settings.runtime
         threads = runtime.threads or (os.cpu_count() or 1)
         self._inference = (
-            None if engine is None else Inference(engine, threads=threads, max_batch=runtime.max_batch, max_wait_ms=runtime.max_wait_ms)
+            None
+            if engine is None
+            else Inference(engine, threads=threads, max_batch=runtime.max_batch, max_wait_ms=runtime.max_wait_ms)
         )
         self._input_name = topics.topic(spec.input).full_name(prefix)
         self._input = self._topic(self._input_name)
         self._output = self._topic(topics.topic(spec.output).full_name(prefix))
         self._dead_letters = self._topic(topics.topic("dead-letters").full_name(prefix))
         self._call_state = self._topic(topics.topic("call.state").full_name(prefix))
-        self._table = app.Table("state", partitions=settings.partitions, key_type=bytes, value_type=bytes)  # raw by the app's settings
+        self._table = app.Table(
+            "state", partitions=settings.partitions, key_type=bytes, value_type=bytes
+        )  # raw by the app's settings
         self._states = LaneStates(self._table, codec)
         self._generation = -1
         self._ledgers: dict[int, Ledger[Any]] = {}
@@ -115,7 +125,13 @@ class StageWorker:
 
     def _topic(self, name: str) -> Any:
         return self._app.topic(
-            name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", internal=True, allow_empty=True
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            internal=True,
+            allow_empty=True,
         )
 
     # -- distribute ----------------------------------------------------------------------------------------------
@@ -241,22 +257,33 @@ class StageWorker:
             return effects
         except (CodecError, PoisonError) as error:
             await self._bury(message, error)
-            return call.flow.reject(message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition)
+            return call.flow.reject(
+                message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition
+            )
 
     async def _send(self, call: _Call, output: Any) -> Any:
         lane = call.flow.channels.get(output.channel)
         headers = dict(self._spec.headers(output, lane)) if lane is not None else {}
         return await self._output.send(
-            key=call.call_id.encode("ascii"), value=self._codec.encode(output), partition=call.partition, headers=headers or None
+            key=call.call_id.encode("ascii"),
+            value=self._codec.encode(output),
+            partition=call.partition,
+            headers=headers or None,
         )
 
     async def _publish_end(self, call: _Call) -> None:
         state = CallState(call_id=call.call_id, state="complete", feed_epoch=0, time_ms=time.time_ns() // 1_000_000)
-        await (await self._call_state.send(key=call.call_id.encode("ascii"), value=self._codec.encode(state), partition=call.partition))
+        await (
+            await self._call_state.send(
+                key=call.call_id.encode("ascii"), value=self._codec.encode(state), partition=call.partition
+            )
+        )
 
     async def _bury(self, message: Any, error: Exception) -> None:
         log.warning(
-            "record rejected: %s", error, extra={"topic": message.topic, "partition": message.partition, "offset": message.offset}
+            "record rejected: %s",
+            error,
+            extra={"topic": message.topic, "partition": message.partition, "offset": message.offset},
         )
         letter = dead_letter(
             stage=self._spec.name,
@@ -268,7 +295,11 @@ class StageWorker:
             value=message.value,
             time_ms=time.time_ns() // 1_000_000,
         )
-        await (await self._dead_letters.send(key=message.key, value=self._codec.encode(letter), partition=message.partition))
+        await (
+            await self._dead_letters.send(
+                key=message.key, value=self._codec.encode(letter), partition=message.partition
+            )
+        )
 
     # -- release -------------------------------------------------------------------------------------------------
 
@@ -287,7 +318,11 @@ class StageWorker:
         committed = await self._committed()
         for partition, calls in list(self._ended.items()):
             for call_id, offset in list(calls.items()):
-                if generation == self._generation and committed.get(partition, -1) > offset and call_id not in self._calls:
+                if (
+                    generation == self._generation
+                    and committed.get(partition, -1) > offset
+                    and call_id not in self._calls
+                ):
                     await self._states.delete(partition, call_id)
                     calls.pop(call_id, None)
 

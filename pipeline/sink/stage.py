@@ -25,9 +25,14 @@ class Sink:
 
         Raises NotReadyError while the store is away, PoisonError when it can never take these records.
         """
+        self.open()
+        assert self._store is not None
+        self._store.write(plan(records))
+
+    def open(self) -> None:
+        """Open the store now, so that a worker that cannot reach it says so at its start. Raises NotReadyError."""
         if self._store is None:
             self._store = self._open_store()
-        self._store.write(plan(records))
 
     def close(self) -> None:
         """Release the store."""

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from pipeline.core.errors import NotReadyError
-from pipeline.vad.logic import VadResult, VadWork
+from pipeline.vad.state import VadResult, VadWork
 
 FILE = "silero_vad_v6.onnx"
 
@@ -25,7 +25,9 @@ def model_path() -> Path:
         path = Path(folder) / "assets" / FILE
         if path.exists():
             return path
-    raise NotReadyError(f"the Silero VAD model ({FILE}) is not where faster-whisper keeps it: install the locked faster-whisper")
+    raise NotReadyError(
+        f"the Silero VAD model ({FILE}) is not where faster-whisper keeps it: install the locked faster-whisper"
+    )
 
 
 class SileroEngine:
@@ -37,7 +39,9 @@ class SileroEngine:
         options.intra_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(str(model_path()), providers=["CPUExecutionProvider"], sess_options=options)
+        self._session = onnxruntime.InferenceSession(
+            str(model_path()), providers=["CPUExecutionProvider"], sess_options=options
+        )
 
     def infer(self, batch: Sequence[VadWork]) -> list[VadResult]:
         """Return the speech probability of every window of every item, and the state behind it."""

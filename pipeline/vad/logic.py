@@ -7,97 +7,34 @@ sent on only as watermarks. Positions named ``*_end`` or ``floor`` are 16 kHz po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.core import g711
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import PoisonError
 from pipeline.core.resample import TAPS_AHEAD, TAPS_BEHIND, double_rate
+from pipeline.vad.state import (
+    CONTEXT,
+    EMPTY,
+    RATE,
+    WINDOW,
+    ZERO_STATE,
+    Samples,
+    VadConfig,
+    VadResult,
+    VadState,
+    VadWork,
+    decode,
+    windows_of,
+)
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import CallAudio, Gap, Speech, VadLane
 
-RATE = 16_000
-WINDOW = 512
-CONTEXT = 64
 PIECE = 3_200  # 200 ms of speech per output record
 MARGIN = 2 * (CONTEXT + TAPS_BEHIND + TAPS_AHEAD)  # audio before the pre-roll that scoring and the filter look at
-MAX_RECORD_SECONDS = 30
 SOFT_LIMIT = 0.8  # from this share of the maximum length on, an utterance ends at the first quiet window
-
-Samples = NDArray[np.int16]
-EMPTY: Samples = np.zeros(0, dtype=np.int16)
-ZERO_STATE = bytes(4 * 128)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VadConfig:
-    """Thresholds and lengths; lengths in 16 kHz samples."""
-
-    threshold: float
-    negative_threshold: float
-    pre_roll: int
-    hangover: int
-    min_speech: int
-    max_utterance: int
-    watermark: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VadWork:
-    """Windows of one lane to score in order: float32 [n, 64 + 512] in -1..1, and the recurrent state before them."""
-
-    windows: NDArray[np.float32]
-    hidden: bytes
-    cell: bytes
-    flush_to: int | None = None  # 16 kHz end of the audio when this is the last of a stretch
-    gap: Gap | None = None  # what follows the flush
-    pending: CallAudio | None = None  # record that waits behind the flush
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VadResult:
-    """Speech probability of each window, and the recurrent state after them."""
-
-    probabilities: Sequence[float]
-    hidden: bytes
-    cell: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class VadState:
-    """One lane. ``pieces`` are the (sequence, end) of the records whose audio is still in ``audio``."""
-
-    rate: int
-    audio_start: int = -1
-    audio_end: int = -1
-    source: Samples = field(default_factory=lambda: EMPTY)  # input around the point up to which it was converted (8 kHz only)
-    audio: Samples = field(default_factory=lambda: EMPTY)
-    audio_from: int = 0
-    pieces: tuple[tuple[int, int], ...] = ()
-    scored_end: int = 0
-    hidden: bytes = ZERO_STATE
-    cell: bytes = ZERO_STATE
-    utterance: int = 0
-    open_start: int | None = None
-    sent_end: int = 0
-    run_start: int | None = None  # first window of speech that is not yet long enough to open an utterance
-    speech_end: int = 0
-    is_continuing: bool = False
-    is_first: bool = True
-    watermark: int = 0
-    floor: int = 0
-    is_paused: bool = False
-    is_rebuilding: bool = False
-
-    @property
-    def ratio(self) -> int:
-        """Return 16 kHz samples per sample of the channel."""
-        return RATE // self.rate
 
 
 class VadLogic:
@@ -152,7 +89,10 @@ class VadLogic:
             floor=state.floor,
             is_paused=state.is_paused,
         )
-        return Snapshot(data=encode_plain(lane), needed_sequence=next((sequence for sequence, end in state.pieces if end > needed), None))
+        return Snapshot(
+            data=encode_plain(lane),
+            needed_sequence=next((sequence for sequence, end in state.pieces if end > needed), None),
+        )
 
     def restore(self, lane: Lane, data: bytes) -> VadState:
         """Return the state of a snapshot; its audio is rebuilt from the records that follow."""
@@ -175,15 +115,19 @@ class VadLogic:
     # -- audio in ------------------------------------------------------------------------------------------------
 
     def _plan_audio(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
-        samples = _decode(record, state.rate)
+        samples = decode(record, state.rate)
         start, end = record.start_sample, record.start_sample + len(samples)
         if start < 0:
             raise PoisonError(f"audio record {record.sequence} starts at sample {start}")
         if state.is_rebuilding and start < state.audio_end:
-            state = replace(state, is_rebuilding=False, audio_end=start, audio=EMPTY, source=EMPTY, audio_from=start * state.ratio)
+            state = replace(
+                state, is_rebuilding=False, audio_end=start, audio=EMPTY, source=EMPTY, audio_from=start * state.ratio
+            )
         state = replace(state, is_rebuilding=False)
         if state.audio_start >= 0 and start < state.audio_end:
-            raise PoisonError(f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}")
+            raise PoisonError(
+                f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}"
+            )
         if state.audio_start >= 0 and start > state.audio_end:
             gap = None if state.is_paused else Gap(end_sample=start, reason="missing_audio")
             return self._flush(state, gap=gap, pending=record, end=state.audio_end)
@@ -222,16 +166,20 @@ class VadLogic:
         if len(source) <= TAPS_BEHIND + TAPS_AHEAD:
             return replace(state, source=source)
         converted = double_rate(source)
-        return replace(state, audio=np.concatenate([state.audio, converted]), source=source[-(TAPS_BEHIND + TAPS_AHEAD) :])
+        return replace(
+            state, audio=np.concatenate([state.audio, converted]), source=source[-(TAPS_BEHIND + TAPS_AHEAD) :]
+        )
 
     def _score(self, state: VadState) -> Step[VadState, VadWork]:
         """Return the step that scores every complete window."""
         count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
         if count <= 0:
             return Step(state)
-        return Step(state, work=VadWork(_windows(state, count), state.hidden, state.cell))
+        return Step(state, work=VadWork(windows_of(state, count), state.hidden, state.cell))
 
-    def _flush(self, state: VadState, *, gap: Gap | None, pending: CallAudio | None, end: int) -> Step[VadState, VadWork]:
+    def _flush(
+        self, state: VadState, *, gap: Gap | None, pending: CallAudio | None, end: int
+    ) -> Step[VadState, VadWork]:
         """Return the step that scores the rest of a stretch of audio, closes it, and goes on behind it."""
         if state.audio_start < 0 or state.is_rebuilding:
             return self._finish(state, max(end, 0) * state.ratio, gap, pending, [])
@@ -246,7 +194,7 @@ class VadLogic:
         count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
         if count <= 0:
             return self._finish(state, flush_to, gap, pending, [])
-        return Step(state, work=VadWork(_windows(state, count), state.hidden, state.cell, flush_to, gap, pending))
+        return Step(state, work=VadWork(windows_of(state, count), state.hidden, state.cell, flush_to, gap, pending))
 
     def _finish(
         self, state: VadState, flush_to: int, gap: Gap | None, pending: CallAudio | None, outputs: list[Draft]
@@ -276,7 +224,9 @@ class VadLogic:
         config = self._config
         start = state.scored_end
         end = start + WINDOW
-        is_speech = probability >= (config.threshold if state.open_start is None and not state.is_continuing else config.negative_threshold)
+        is_speech = probability >= (
+            config.threshold if state.open_start is None and not state.is_continuing else config.negative_threshold
+        )
         state = replace(state, scored_end=end, speech_end=end if is_speech else state.speech_end)
         if state.open_start is None:
             if is_speech:
@@ -285,7 +235,9 @@ class VadLogic:
                 if state.is_continuing or end - state.run_start >= config.min_speech:
                     state = self._open(state, outputs)
             else:
-                state = replace(state, run_start=None, is_continuing=state.is_continuing and end - state.floor < config.hangover)
+                state = replace(
+                    state, run_start=None, is_continuing=state.is_continuing and end - state.floor < config.hangover
+                )
         if state.open_start is None:
             return self._mark(state, outputs)
         state = self._send(state, min(end, limit) if limit is not None else end, outputs)
@@ -294,12 +246,18 @@ class VadLogic:
         if end - state.speech_end >= config.hangover:
             return self._close(state, min(end, limit) if limit is not None else end, outputs)
         if length >= config.max_utterance or (length >= SOFT_LIMIT * config.max_utterance and not is_speech):
-            return replace(self._close(state, min(end, limit) if limit is not None else end, outputs), is_continuing=True)
+            return replace(
+                self._close(state, min(end, limit) if limit is not None else end, outputs), is_continuing=True
+            )
         return state
 
     def _open(self, state: VadState, outputs: list[Draft]) -> VadState:
         assert state.run_start is not None
-        start = state.floor if state.is_continuing else max(state.run_start - self._config.pre_roll, state.floor, state.audio_from)
+        start = (
+            state.floor
+            if state.is_continuing
+            else max(state.run_start - self._config.pre_roll, state.floor, state.audio_from)
+        )
         return replace(state, open_start=start, sent_end=start, run_start=None, is_first=True)
 
     def _send(self, state: VadState, available: int, outputs: list[Draft]) -> VadState:
@@ -312,7 +270,13 @@ class VadLogic:
         end = max(end, state.sent_end)
         state = self._piece(state, end, True, outputs)
         return replace(
-            state, open_start=None, utterance=state.utterance + 1, watermark=end, floor=end, is_continuing=False, run_start=None
+            state,
+            open_start=None,
+            utterance=state.utterance + 1,
+            watermark=end,
+            floor=end,
+            is_continuing=False,
+            run_start=None,
         )
 
     def _piece(self, state: VadState, end: int, is_last: bool, outputs: list[Draft]) -> VadState:
@@ -352,33 +316,6 @@ class VadLogic:
         cut = max(0, min(needed - state.audio_from, len(state.audio)))
         pieces = tuple(piece for piece in state.pieces if piece[1] > needed // state.ratio)
         return replace(state, audio=state.audio[cut:].copy(), audio_from=state.audio_from + cut, pieces=pieces)
-
-
-def _windows(state: VadState, count: int) -> NDArray[np.float32]:
-    """Return the next ``count`` windows, each behind its 64 samples of context: float32 [count, 576]."""
-    offset = state.scored_end - state.audio_from
-    before = state.audio[max(0, offset - CONTEXT) : offset]
-    audio = np.concatenate([np.zeros(CONTEXT - len(before), dtype=np.int16), before, state.audio[offset : offset + count * WINDOW]])
-    windows = np.lib.stride_tricks.sliding_window_view(audio, CONTEXT + WINDOW)[::WINDOW]
-    return windows.astype(np.float32) / 32768.0
-
-
-def _decode(record: CallAudio, rate: int) -> Samples:
-    """Return the int16 samples of an audio record. Raises PoisonError."""
-    audio = record.audio
-    if audio is None:
-        raise PoisonError(f"audio record {record.sequence} has no audio")
-    if audio.encoding in ("mulaw", "alaw") and rate == 8000:
-        samples = g711.decode(audio.data, "mulaw" if audio.encoding == "mulaw" else "alaw")
-    elif audio.encoding == "pcm_s16le":
-        if len(audio.data) % 2:
-            raise PoisonError(f"audio record {record.sequence} has an odd number of bytes of pcm_s16le")
-        samples = np.frombuffer(audio.data, dtype="<i2").astype(np.int16)
-    else:
-        raise PoisonError(f"audio record {record.sequence} is {audio.encoding[:32]!r} at {rate} Hz; mulaw, alaw (8000 Hz) and pcm_s16le are supported")
-    if not 0 < len(samples) <= MAX_RECORD_SECONDS * rate:
-        raise PoisonError(f"audio record {record.sequence} holds {len(samples)} samples; 1 to {MAX_RECORD_SECONDS * rate} are accepted")
-    return samples
 
 
 def make(settings: Any) -> VadLogic:

@@ -177,7 +177,12 @@ def test_bootstrap_servers_come_from_the_work_folder(tmp_path: Path, make: Make)
     settings = Settings(runtime=RuntimeSettings(work_folder=str(tmp_path)))
     with pytest.raises(NotReadyError, match="callscribe broker start"):
         bootstrap_servers(settings)
-    assert bootstrap_servers(settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap_servers": "b:1"})})) == "b:1"
+    assert (
+        bootstrap_servers(
+            settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap_servers": "b:1"})})
+        )
+        == "b:1"
+    )
     servers = make().start()
     assert bootstrap_servers(settings) == servers
 

@@ -33,7 +33,7 @@ def recordings_of(folder: Path, *, is_raw: bool) -> tuple[list[Path], list[Sourc
 
 
 def find_sources(path: Path, *, is_raw: bool) -> Iterator[Source]:
-    """Yield what ``path`` stands for: itself, or every recording of a folder. An empty folder is one unusable source."""
+    """Yield what ``path`` stands for: itself, or every recording of a folder. An empty folder is unusable."""
     if not path.is_dir():
         yield Source(name=str(path), path=path)
         return

@@ -1,9 +1,9 @@
 """A watched folder: every recording that is complete becomes a call, once, also across restarts.
 
-A file is complete when its size and time have not changed for a while (a file that is written elsewhere and renamed into
-place is complete at once when it is older). What was done is kept in a journal of JSON lines. A file is known by its
-path, size and time of change, so a file that was refused is looked at again when it changes, and one whose feed broke off
-goes on under the same call id.
+A file is complete when its size and time have not changed for a while (a file that is written elsewhere and renamed
+into place is complete at once when it is older). What was done is kept in a journal of JSON lines. A file is known by
+its path, size and time of change, so a file that was refused is looked at again when it changes, and one whose feed
+broke off goes on under the same call id.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from pipeline.core.errors import NotReadyError
+from pipeline.ingest.feed import FedCall
 from pipeline.ingest.sources import Source
 from pipeline.ingest.sources.files import recordings_of
 
@@ -46,6 +48,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Raise NotReadyError when another process holds the journal or it cannot be written."""
         self._entries: dict[Fingerprint, tuple[str, str | None]] = {}
+        self._given: dict[str, Fingerprint] = {}
+        self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] = path.open("a+", encoding="utf-8")
@@ -73,12 +77,36 @@ class Journal:
         """Return the call an earlier run has begun to feed the file as."""
         return self._entries[file][1] if file in self._entries else None
 
-    def write(self, file: Fingerprint, outcome: str, call_id: str | None) -> None:
-        """Record ``outcome``: begun, stopped, or one of `DONE`."""
-        self._entries[file] = (outcome, call_id)
-        entry = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns, "outcome": outcome, "call_id": call_id}
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+    def give(self, name: str, file: Fingerprint) -> None:
+        """Note that ``file`` is handed out as the source ``name``."""
+        self._given[name] = file
+
+    def begin(self, name: str, call_id: str) -> None:
+        """Record that the source ``name`` is being fed as ``call_id``, before any of it is."""
+        self._write(name, "begun", call_id)
+
+    def finish(self, fed: FedCall) -> None:
+        """Record what became of a source. One that was stopped is fed again by the next run, as the same call."""
+        if fed.outcome != "interrupted":
+            self._write(fed.source, fed.outcome, fed.call_id)
+        elif fed.reason != "stopped":
+            self._write(fed.source, "damaged", fed.call_id)
+
+    def _write(self, name: str, outcome: str, call_id: str | None) -> None:
+        file = self._given.get(name)
+        if file is None:
+            return
+        entry = {
+            "path": file.path,
+            "size": file.size,
+            "mtime_ns": file.mtime_ns,
+            "outcome": outcome,
+            "call_id": call_id,
+        }
+        with self._lock:
+            self._entries[file] = (outcome, call_id)
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -121,6 +149,7 @@ def watch(
             if file in given or journal.is_done(file) or not (is_old or now - present[file] >= settle_seconds):
                 continue
             given.add(file)
+            journal.give(str(path), file)
             yield Source(name=str(path), path=path, call_id=journal.call_id(file))
         since = present
         given &= present.keys()

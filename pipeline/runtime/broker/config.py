@@ -49,6 +49,8 @@ def server_properties(*, node: Node, nodes: Sequence[Node], log_folder: Path) ->
             MEGABYTE
         ),  # holds the index of a 64 MiB segment; each is a sparse file of this size
         "log.cleaner.dedupe.buffer.size": str(16 * MEGABYTE),  # the default takes a quarter of the heap
+        "broker.session.timeout.ms": "4000",  # a node that was killed may come back only after this; the default is 9 s
+        "broker.heartbeat.interval.ms": "1000",
         "num.network.threads": "2",
         "num.io.threads": "4",
         "background.threads": "4",

@@ -27,6 +27,7 @@ from pipeline.runtime.settings import Settings
 START_TIMEOUT_SECONDS = 60.0
 STOP_GRACE_SECONDS = 15.0
 PROBE_SECONDS = 3.0
+SOCKETS_SECONDS = 5.0
 MINIMUM_FREE_BYTES = 256 * 1024 * 1024
 NODES = (1, 3)
 
@@ -91,6 +92,7 @@ class EmbeddedBroker:
         """
         with self._locked():
             state = self._state_to_start()
+            write_state(self._data, state)
             started = []
             try:
                 for node, command in self._prepared(state):
@@ -220,6 +222,12 @@ class EmbeddedBroker:
         Raises NotReadyError naming the holder.
         """
         holder = ports.holder(node.port)
+        if holder is not None and holder.pid == node.pid:  # killed: its threads close the sockets after it is gone
+            deadline = time.monotonic() + SOCKETS_SECONDS
+            while not ports.is_free(node.port) and time.monotonic() < deadline:
+                time.sleep(process.POLL_SECONDS)
+        if ports.is_free(node.port):
+            return node
         if holder is not None and process.is_node(holder.pid, self._properties(node)):
             return replace(node, pid=holder.pid)
         cluster = ports.cluster_of(f"{ports.HOST}:{node.port}", timeout=PROBE_SECONDS)

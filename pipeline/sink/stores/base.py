@@ -66,7 +66,7 @@ class GapRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DegradedRow:
-    """A record that could not be used. Identity: the stage and the coordinates of the record it rejected.
+    """A record that could not be used. Identity: call, stage, and coordinates of the rejected record.
 
     ``channel`` is -1 and ``sample_rate_hz`` may be 0 where the record's place in the call is not known.
     """

@@ -61,10 +61,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             channel INTEGER NOT NULL,
             start_sample BIGINT NOT NULL,
             sample_rate_hz INTEGER NOT NULL,
-            PRIMARY KEY (stage, source_topic, source_partition, source_offset)
+            PRIMARY KEY (call_id, stage, source_topic, source_partition, source_offset)
         )
         """,
-        "CREATE INDEX degraded_by_call ON degraded (call_id)",
         """
         CREATE TABLE events (
             call_id TEXT NOT NULL,

@@ -148,7 +148,7 @@ DEGRADED = Table(
         source_partition="partition",
         source_offset="offset",
     ),
-    key=("stage", "source_topic", "source_partition", "source_offset"),
+    key=("call_id", "stage", "source_topic", "source_partition", "source_offset"),
     guard=None,
     order="stage, source_topic, source_partition, source_offset",
     documents={},

@@ -1,0 +1,36 @@
+"""The sink's process, run by ``callscribe worker sink``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.runtime.settings import Settings
+
+
+def run_sink(settings: Settings, status_file: Path | None) -> None:
+    """Write call.segments to the store until SIGTERM. Raises NotReadyError when the broker or the store is not there at the start."""
+    from pipeline.runtime import logs
+    from pipeline.runtime.consume import consume
+    from pipeline.runtime.provisioning import schema_source
+    from pipeline.sink.stage import Sink
+    from pipeline.sink.stores import open_store
+    from schemas.codec import Codec
+
+    logs.configure(stage="sink", level=settings.runtime.log_level, style=settings.runtime.log_format)
+    sink = Sink(lambda: open_store(settings.store.url.get_secret_value(), settings.work_folder))
+
+    def assigned(count: int) -> None:
+        logging.getLogger("callscribe.worker").info("ready", extra={"partitions": count})
+        if status_file is not None:
+            status_file.parent.mkdir(parents=True, exist_ok=True)
+            status_file.write_text(str(os.getpid()), encoding="ascii")
+
+    sink.open()
+    try:
+        consume(settings, write=sink.write, on_assigned=assigned, codec=Codec(schema_source(settings)))
+    finally:
+        sink.close()

@@ -1,0 +1,160 @@
+"""Writing call.audio: an idempotent producer with a bounded queue, and an acknowledgement for every record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from pipeline.core.errors import CallscribeError, FailedError, NotReadyError
+from pipeline.runtime.broker import bootstrap_servers
+from pipeline.runtime.provisioning import schema_source
+from pipeline.runtime.security import confluent_config
+from pipeline.runtime.settings import Settings
+from schemas.codec import Codec, Record
+from schemas.records import CallAudio, CallState
+from topics import topic
+
+CONNECT_SECONDS = 10.0
+DELIVERY_SECONDS = 60.0  # how long a record may wait for a broker that is away
+POLL_SECONDS = 0.1
+
+# librdkafka's own log lines repeat what comes as an exception; they would break into progress and --json output.
+_SILENT = logging.getLogger(f"{__name__}.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+AWAY = frozenset(
+    (
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._AUTHENTICATION,
+        KafkaError._PURGE_QUEUE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+    )
+)
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Return the configuration of every producer of call.audio and call.state (librdkafka, CONFIGURATION.md).
+
+    ``murmur2_random`` puts a key where Faust and the Java clients put it.
+    """
+    return confluent_config(settings.kafka, bootstrap_servers(settings)) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "queue.buffering.max.kbytes": settings.ingest.queue_max_bytes // 1024,
+        "queue.buffering.max.messages": 1_000_000,  # the bytes are the bound
+        "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000),
+        "request.timeout.ms": int(settings.kafka.request_timeout_seconds * 1000),
+    }
+
+
+class AudioProducer:
+    """Writes calls to the broker; one object serves every thread of a program."""
+
+    def __init__(self, settings: Settings, *, codec: Codec | None = None) -> None:
+        """Raise NotReadyError within about 10 s when the broker does not answer or lacks a topic."""
+        self._audio = topic("call.audio").full_name(settings.topics.prefix)
+        self._state = topic("call.state").full_name(settings.topics.prefix)
+        self._codec = codec or Codec(schema_source(settings))
+        config = producer_config(settings)
+        self._servers: str = config["bootstrap.servers"]
+        self._last_error: KafkaError | None = None
+        self._producer = Producer(config | {"error_cb": self._hear}, logger=_SILENT)
+        for name in (self._audio, self._state):
+            self._require(name)
+
+    def delivery(self) -> Delivery:
+        """Return where the records of one call go."""
+        return Delivery(self._producer, self._audio, self._codec)
+
+    def write_state(self, state: CallState) -> None:
+        """Write where a call stands; returns when it is acknowledged. Raises NotReadyError or FailedError."""
+        delivery = Delivery(self._producer, self._state, self._codec)
+        delivery.put(state.call_id, state)
+        delivery.wait()
+
+    def close(self) -> None:
+        """Let go of the broker; what was not waited for is dropped."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def _hear(self, error: KafkaError) -> None:
+        self._last_error = error
+
+    def _require(self, name: str) -> None:
+        try:
+            found = self._producer.list_topics(name, timeout=CONNECT_SECONDS).topics[name]
+        except KafkaException as error:
+            cause = self._last_error or error.args[0]
+            raise NotReadyError(f"Kafka at {self._servers} does not answer: {cause.str()}") from None
+        if found.error is not None:
+            raise NotReadyError(f"topic {name}: {found.error.str()}; make it with: callscribe topics apply")
+
+
+class Delivery:
+    """The records of one call on their way. A record that is lost fails this call only."""
+
+    def __init__(self, producer: Producer, name: str, codec: Codec) -> None:
+        self._producer = producer
+        self._topic = name
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._error: KafkaError | None = None
+
+    def send(self, record: CallAudio) -> None:
+        """Hand over a record; waits while the queue is full.
+
+        Raises NotReadyError or FailedError, naming the topic and the broker's error, once an earlier record is lost.
+        """
+        self.put(record.call_id, record, headers=[("kind", record.kind.encode())])
+
+    def put(self, key: str, record: Record, *, headers: list[tuple[str, bytes]] | None = None) -> None:
+        """Hand over any record of this topic, as `send` does."""
+        value = self._codec.encode(record)
+        with self._lock:
+            self._pending += 1
+        while True:
+            self._raise_lost()
+            try:
+                self._producer.produce(
+                    self._topic, key=key.encode(), value=value, headers=headers, on_delivery=self._delivered
+                )
+                break
+            except BufferError:
+                self._producer.poll(POLL_SECONDS)
+            except KafkaException as error:
+                raise _failure(self._topic, error.args[0]) from None
+        self._producer.poll(0)
+
+    def wait(self) -> None:
+        """Return when every record is acknowledged. Raises NotReadyError or FailedError when one is lost."""
+        while self._pending:
+            self._raise_lost()
+            self._producer.poll(POLL_SECONDS)
+        self._raise_lost()
+
+    def _delivered(self, error: KafkaError | None, _: Any) -> None:
+        with self._lock:
+            self._pending -= 1
+            self._error = self._error or error
+
+    def _raise_lost(self) -> None:
+        if self._error is not None:
+            raise _failure(self._topic, self._error)
+
+
+def _failure(name: str, error: KafkaError) -> CallscribeError:
+    kind = NotReadyError if error.code() in AWAY else FailedError
+    return kind(f"topic {name}: a record was not acknowledged: {error.str()}")

@@ -1,0 +1,123 @@
+"""What the vad stage keeps of a lane, what it asks of the model, and how records become samples and windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core import g711
+from pipeline.core.errors import PoisonError
+from schemas.records import CallAudio, Gap
+
+RATE = 16_000
+WINDOW = 512
+CONTEXT = 64
+MAX_RECORD_SECONDS = 30
+
+Samples = NDArray[np.int16]
+EMPTY: Samples = np.zeros(0, dtype=np.int16)
+ZERO_STATE = bytes(4 * 128)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VadConfig:
+    """Thresholds and lengths; lengths in 16 kHz samples."""
+
+    threshold: float
+    negative_threshold: float
+    pre_roll: int
+    hangover: int
+    min_speech: int
+    max_utterance: int
+    watermark: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VadWork:
+    """Windows of one lane to score in order: float32 [n, 64 + 512] in -1..1, and the recurrent state before them."""
+
+    windows: NDArray[np.float32]
+    hidden: bytes
+    cell: bytes
+    flush_to: int | None = None  # 16 kHz end of the audio when this is the last of a stretch
+    gap: Gap | None = None  # what follows the flush
+    pending: CallAudio | None = None  # record that waits behind the flush
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VadResult:
+    """Speech probability of each window, and the recurrent state after them."""
+
+    probabilities: Sequence[float]
+    hidden: bytes
+    cell: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class VadState:
+    """One lane. ``pieces`` are the (sequence, end) of the records whose audio is still in ``audio``."""
+
+    rate: int
+    audio_start: int = -1
+    audio_end: int = -1
+    source: Samples = field(
+        default_factory=lambda: EMPTY
+    )  # input around the point up to which it was converted (8 kHz only)
+    audio: Samples = field(default_factory=lambda: EMPTY)
+    audio_from: int = 0
+    pieces: tuple[tuple[int, int], ...] = ()
+    scored_end: int = 0
+    hidden: bytes = ZERO_STATE
+    cell: bytes = ZERO_STATE
+    utterance: int = 0
+    open_start: int | None = None
+    sent_end: int = 0
+    run_start: int | None = None  # first window of speech that is not yet long enough to open an utterance
+    speech_end: int = 0
+    is_continuing: bool = False
+    is_first: bool = True
+    watermark: int = 0
+    floor: int = 0
+    is_paused: bool = False
+    is_rebuilding: bool = False
+
+    @property
+    def ratio(self) -> int:
+        """Return 16 kHz samples per sample of the channel."""
+        return RATE // self.rate
+
+
+def windows_of(state: VadState, count: int) -> NDArray[np.float32]:
+    """Return the next ``count`` windows, each behind its 64 samples of context: float32 [count, 576]."""
+    offset = state.scored_end - state.audio_from
+    before = state.audio[max(0, offset - CONTEXT) : offset]
+    audio = np.concatenate(
+        [np.zeros(CONTEXT - len(before), dtype=np.int16), before, state.audio[offset : offset + count * WINDOW]]
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(audio, CONTEXT + WINDOW)[::WINDOW]
+    return windows.astype(np.float32) / 32768.0
+
+
+def decode(record: CallAudio, rate: int) -> Samples:
+    """Return the int16 samples of an audio record. Raises PoisonError."""
+    audio = record.audio
+    if audio is None:
+        raise PoisonError(f"audio record {record.sequence} has no audio")
+    if audio.encoding in ("mulaw", "alaw") and rate == 8000:
+        samples = g711.decode(audio.data, "mulaw" if audio.encoding == "mulaw" else "alaw")
+    elif audio.encoding == "pcm_s16le":
+        if len(audio.data) % 2:
+            raise PoisonError(f"audio record {record.sequence} has an odd number of bytes of pcm_s16le")
+        samples = np.frombuffer(audio.data, dtype="<i2").astype(np.int16)
+    else:
+        raise PoisonError(
+            f"audio record {record.sequence} is {audio.encoding[:32]!r} at {rate} Hz; mulaw, alaw (8000 Hz) and pcm_s16le are supported"
+        )
+    if not 0 < len(samples) <= MAX_RECORD_SECONDS * rate:
+        raise PoisonError(
+            f"audio record {record.sequence} holds {len(samples)} samples; 1 to {MAX_RECORD_SECONDS * rate} are accepted"
+        )
+    return samples

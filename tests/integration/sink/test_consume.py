@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import TypeAlias
+
+import pytest
+
+from pipeline.core.errors import NotReadyError
+from pipeline.runtime import read
+from pipeline.runtime.consume import consume
+from pipeline.runtime.dead_letters import read_dead_letters
+from pipeline.runtime.settings import Settings
+from pipeline.sink.stage import Sink
+from pipeline.sink.stores import open_store
+from pipeline.sink.stores.base import Store
+from pipeline.sink.transcript import Transcript
+from schemas.records import CallSegment
+from tests.integration.conftest import Kafka
+from tests.integration.sink.conftest import PostgresServer
+from tests.integration.sink.kafka_side import (
+    CODEC,
+    lag,
+    produce,
+    produce_records,
+    segments_topic,
+    sink,
+    sink_process,
+    until,
+)
+from tests.unit.sink.records_of_calls import segment, started, whole_call
+
+SinkOf: TypeAlias = Callable[[Settings], Sink]
+
+pytestmark = pytest.mark.integration
+
+
+def opener(settings: Settings) -> Callable[[], Store]:
+    return lambda: open_store(settings.store.url.get_secret_value(), settings.work_folder)
+
+
+@pytest.fixture
+def sink_of() -> Iterator[SinkOf]:
+    """Make sinks on the store of settings; they are closed after the test."""
+    made: list[Sink] = []
+
+    def make(settings: Settings) -> Sink:
+        made.append(Sink(opener(settings)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def transcripts(settings: Settings) -> dict[str, Transcript]:
+    store = opener(settings)()
+    try:
+        stored = [store.read(summary.call.call_id) for summary in store.calls()]
+        return {one.call.call_id: Transcript.from_stored(one) for one in stored if one is not None}
+    finally:
+        store.close()
+
+
+def test_calls_reach_the_store_and_their_offsets_are_committed(kafka: Kafka, sink_of: SinkOf) -> None:
+    settings = kafka.ready()
+    calls = {f"c{number}": whole_call(f"c{number}") for number in range(5)}
+    mixed = [record for group in zip(*calls.values(), strict=True) for record in group]
+    produce_records(settings, segments_topic(settings), mixed)
+    with sink(settings, sink_of(settings).write) as counts:
+        until(lambda: lag(settings) == 0)
+    assert counts[0] == settings.partitions
+    assert transcripts(settings) == {name: Transcript.from_records(records) for name, records in calls.items()}
+
+
+def test_killed_between_store_and_commit_nothing_is_lost_or_doubled(kafka: Kafka, sink_of: SinkOf) -> None:
+    settings = kafka.ready(kafka__session_timeout_seconds=6.0)
+    produce_records(settings, segments_topic(settings), whole_call("a") + whole_call("b"))
+    killed = sink_process(
+        settings,
+        """
+def write(records):
+    store.write(records)
+    os.kill(os.getpid(), 9)
+consume(settings, write=write, limits=Limits(max_records=9))
+""",
+    )
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert lag(settings) == 30
+    before = transcripts(settings)
+    assert before  # it was in the store when the process died
+    seen: list[CallSegment] = []
+    store = sink_of(settings)
+
+    def write(records: Sequence[CallSegment]) -> None:
+        store.write(records)
+        seen.extend(records)
+
+    with sink(settings, write):
+        until(lambda: lag(settings) == 0)
+    assert len(seen) == 30  # all of them again, those of the first batch a second time
+    assert transcripts(settings) == {name: Transcript.from_records(whole_call(name)) for name in ("a", "b")}
+
+
+def test_sigterm_ends_a_run_with_its_batch_committed(kafka: Kafka) -> None:
+    settings = kafka.ready()
+    produce_records(settings, segments_topic(settings), whole_call("a"))
+    process = sink_process(settings, "consume(settings, write=store.write, limits=limits)")
+    until(lambda: lag(settings) == 0)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert transcripts(settings)["a"].state == "complete"
+
+
+def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_rest_goes_on(
+    kafka: Kafka, sink_of: SinkOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = kafka.ready()
+    name = segments_topic(settings)
+    poison = b"\x00\x00\x00\x00\x68 these are secret words"
+    produce_records(settings, name, whole_call("good")[:5])
+    produce(settings, name, [("good", poison), ("no call/id", b"junk"), ("bad", b"")])
+    produce_records(settings, name, whole_call("good")[5:])
+    with caplog.at_level(logging.INFO), sink(settings, sink_of(settings).write):
+        until(lambda: lag(settings) == 0)
+    assert "secret" not in caplog.text
+    letters = {letter.key: letter for letter in read_dead_letters(settings)}
+    assert set(letters) == {b"good", b"no call/id", b"bad"}
+    assert letters[b"good"].value == poison
+    assert (letters[b"good"].stage, letters[b"good"].reason, letters[b"good"].topic) == ("sink", "CodecError", name)
+    assert letters[b"no call/id"].call_id is None
+    found = transcripts(settings)
+    assert found["good"].state == "complete"
+    assert found["good"].segments == Transcript.from_records(whole_call("good")).segments
+    assert [one.stage for one in found["good"].degraded] == ["sink", "asr"]
+    assert [one.reason for one in found["bad"].degraded] == ["CodecError"]
+    assert set(found) == {"good", "bad"}
+
+
+def test_a_record_that_the_store_refuses_becomes_a_dead_letter(
+    kafka: Kafka, sink_of: SinkOf, postgres: PostgresServer
+) -> None:
+    settings = kafka.ready(store__url=postgres.socket_url)
+    name = segments_topic(settings)
+    call = f"refused-{settings.topics.prefix}"
+    unstorable = CODEC.encode(
+        segment("\x00", text="never mind")
+    )  # PostgreSQL has no such text, and ids stay as they are
+    good = [(call, CODEC.encode(record)) for record in whole_call(call)]
+    produce(settings, name, [*good[:3], (call, unstorable), *good[3:]])
+    with sink(settings, sink_of(settings).write):
+        until(lambda: lag(settings) == 0)
+    assert [letter.reason for letter in read_dead_letters(settings)] == ["PoisonError"]
+    found = transcripts(settings)[call]
+    assert found.segments == Transcript.from_records(whole_call(call)).segments
+    assert [one.stage for one in found.degraded] == ["sink", "asr"]
+
+
+def test_while_the_store_is_away_nothing_is_acknowledged_and_the_group_stays(
+    kafka: Kafka, sink_of: SinkOf, postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = kafka.ready(store__url=postgres.tcp_url(), kafka__session_timeout_seconds=6.0)
+    call = f"away-{settings.topics.prefix}"
+    with caplog.at_level(logging.WARNING), sink(settings, sink_of(settings).write) as counts:
+        produce_records(settings, segments_topic(settings), whole_call(call)[:5])
+        until(lambda: lag(settings) == 0)
+        postgres.stop()
+        try:
+            produce_records(settings, segments_topic(settings), whole_call(call)[5:])
+            until(lambda: caplog.text.count("trying again") >= 4)
+            assert lag(settings) == 10
+        finally:
+            postgres.start()
+        until(lambda: lag(settings) == 0)
+        assert counts == [settings.partitions]  # no rebalance
+    assert transcripts(settings)[call] == Transcript.from_records(whole_call(call))
+    assert "battery" not in caplog.text
+
+
+def test_a_store_that_is_away_at_the_start_is_waited_for(kafka: Kafka) -> None:
+    settings = kafka.ready()
+    produce_records(settings, segments_topic(settings), whole_call("a"))
+    attempts: list[int] = []
+
+    def open_late() -> Store:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise NotReadyError("store: not there yet")
+        return opener(settings)()
+
+    late = Sink(open_late)
+    with closing(late), sink(settings, late.write):
+        until(lambda: lag(settings) == 0)
+    assert transcripts(settings)["a"].state == "complete"
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_group(kafka: Kafka, sink_of: SinkOf) -> None:
+    """A second member gets partitions while the first one's write hangs; both together store everything."""
+    settings = kafka.ready()
+    entered, go_on = threading.Event(), threading.Event()
+    first = sink_of(settings)
+
+    def hang(records: Sequence[CallSegment]) -> None:
+        entered.set()
+        assert go_on.wait(60)
+        first.write(records)
+
+    names = [f"c{number}" for number in range(8)]
+    produce_records(settings, segments_topic(settings), [record for name in names for record in whole_call(name)])
+    with sink(settings, hang) as first_counts:
+        assert entered.wait(30)
+        with sink(settings, sink_of(settings).write) as second_counts:
+            until(lambda: second_counts and second_counts[-1] == 1)
+            until(lambda: first_counts[-1] == 1)
+            go_on.set()
+            until(lambda: lag(settings) == 0)
+    assert transcripts(settings) == {name: Transcript.from_records(whole_call(name)) for name in names}
+
+
+def test_an_error_of_ours_ends_the_run_with_nothing_acknowledged(kafka: Kafka) -> None:
+    settings = kafka.ready()
+    produce_records(settings, segments_topic(settings), [started()])
+
+    def fail(records: Sequence[CallSegment]) -> None:
+        raise KeyError("a fault")
+
+    with pytest.raises(KeyError):
+        consume(settings, write=fail, stop=threading.Event())
+    assert lag(settings) == 1
+
+
+def test_a_topic_that_is_not_there_is_named(kafka: Kafka) -> None:
+    with pytest.raises(NotReadyError, match=r"call\.segments\.v1.*callscribe topics apply"):
+        consume(kafka.settings(), write=lambda records: None, stop=threading.Event())
+
+
+def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "METADATA_SECONDS", 1.0)
+    settings = Settings.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"}})
+    with pytest.raises(NotReadyError, match=r"127\.0\.0\.1:1"):
+        consume(settings, write=lambda records: None, stop=threading.Event())
