@@ -204,6 +204,10 @@ class RegistrySchemas:
             self._schemas[schema_id] = self._registry.schema_of(schema_id)
         return self._schemas[schema_id]
 
+    def close(self) -> None:
+        """Close the connections; what is cached stays usable."""
+        self._registry.close()
+
     def preload(self) -> None:
         """Ask for every record's id now, so that writing never waits for the network. Raises as `id_of`."""
         for name in self._subjects:

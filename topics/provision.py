@@ -165,7 +165,10 @@ class _Broker:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._errors: deque[KafkaError] = deque(maxlen=4)
         # Errors come back from the calls; librdkafka's own log lines would only repeat them on stderr.
-        self.client = AdminClient({"log_level": 0, **config, "error_cb": self._errors.append})
+        try:
+            self.client = AdminClient({"log_level": 0, **config, "error_cb": self._errors.append})
+        except KafkaException as error:  # a certificate that is none, a mechanism this build lacks
+            raise BrokerUnreachableError(f"the Kafka client cannot be made ({error.args[0].str()})") from error
 
     def topics(self) -> dict[str, Any]:
         """Return the metadata of every topic by name. Raises TopicsError."""
@@ -174,7 +177,8 @@ class _Broker:
         except KafkaException as error:
             self.client.poll(0)  # runs error_cb
             reasons = [cause for cause in self._errors if cause.code() != KafkaError._ALL_BROKERS_DOWN]
-            raise _typed(KafkaException(reasons[-1]) if reasons else error) from error
+            reason = reasons[-1] if reasons else error.args[0]
+            raise BrokerUnreachableError(f"the Kafka broker cannot be used ({reason.str()})") from error
         return {name: topic for name, topic in topics.items() if topic.error is None}
 
     def configs(self, names: list[str]) -> dict[str, dict[str, str | None]]:

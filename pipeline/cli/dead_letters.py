@@ -75,7 +75,7 @@ def show(
 
 def requeue(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="topic/partition/offset of each record.", metavar="ID...")],
+    names: Annotated[list[str], typer.Argument(help="topic/partition/offset of each record.", metavar="ID")],
 ) -> None:
     """Write the original records again, with their keys, to the partitions they came from."""
     from pipeline.runtime import dead_letters

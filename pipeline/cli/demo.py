@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -245,11 +246,20 @@ def _tell(document: dict[str, Any], folder: Path) -> None:
     lines += [
         f"real-time factor {document['real_time_factor']:.3f} ({document['wall_seconds']:.0f} s for all calls)",
         f"broker: {broker['kind']} Apache Kafka {broker['version'] or ''}; store: {document['store']}",
-        f"again: CALLSCRIBE_RUNTIME__WORK_FOLDER={folder} .venv/bin/callscribe transcript {document['calls'][0]['call_id']}",
+        f"again: CALLSCRIBE_RUNTIME__WORK_FOLDER={folder} {_program()} transcript {document['calls'][0]['call_id']}",
     ]
     console.print()
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how this program was called, as somebody would type it here."""
+    program = Path(sys.argv[0])
+    try:
+        return str(program.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(program)
 
 
 @contextmanager

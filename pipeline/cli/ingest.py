@@ -219,7 +219,8 @@ def _tell(call: FedCall, *, as_json: bool) -> None:
         note(f"callscribe: {call.source}: {call.reason}")
         return
     if call.outcome == "interrupted":
-        note(f"callscribe: {call.source}: {call.reason}; call {call.call_id} is interrupted")
+        consequence = f"; call {call.call_id} is interrupted" if call.call_id else ""
+        note(f"callscribe: {call.source}: {call.reason}{consequence}")
         return
     note(f"{call.source}: {call.duration_seconds:.1f} s, {call.channels} channel(s), {call.records} records")
     if not as_json:

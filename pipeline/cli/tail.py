@@ -128,9 +128,10 @@ class LiveView:
         """Return the lines: committed words as they are, tentative text dim."""
         lines = []
         for (call_id, channel), line in sorted(self.open.items()):
-            text = Text(f"{call_id} {channel} ", style="green", overflow="ellipsis", no_wrap=True)
-            text.append(_joined(line.words), style="default")
-            text.append(f" {line.tentative.strip()}", style="dim")
+            text = Text(f"{call_id} {channel}", style="green", overflow="ellipsis", no_wrap=True)
+            for part, style in ((_joined(line.words), "default"), (line.tentative.strip(), "dim")):
+                if part:
+                    text.append(f" {part}", style=style)
             lines.append(text)
         return Group(*lines)
 

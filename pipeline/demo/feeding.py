@@ -45,7 +45,7 @@ def feed_calls(
     stop: threading.Event,
 ) -> None:
     """Feed every (call id, call) at once; returns when all records are acknowledged. Raises FailedError when one was refused."""
-    by_name = {call_id: call for call_id, call in calls}
+    by_name = dict(calls)
 
     def feed(source: Source) -> FedCall:
         intake = Intake(

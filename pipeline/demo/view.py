@@ -69,7 +69,7 @@ class CallView:
             table.add_row(Text(f"{int(line.start_seconds // 60)}:{line.start_seconds % 60:04.1f}", style="dim"), *cells)
         heads = Table.grid(padding=(0, 1), expand=True)
         heads.add_column(width=6)
-        for role in self.roles:
+        for _ in self.roles:
             heads.add_column(ratio=1)
         heads.add_row("", *(Text(role, style="cyan") for role in self.roles))
         return Panel(

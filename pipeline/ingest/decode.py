@@ -303,7 +303,7 @@ def _checked(
 
 
 def _samples(frame: Any, channels: int, name: str) -> Samples:
-    """Return int16 samples as they are, all others as float32 with full scale 1, [frames, channels]."""
+    """Return int16 samples as they are, all others as floats with full scale 1, [frames, channels]."""
     array: Samples = frame.to_ndarray()
     kind = frame.format.name.removesuffix("p")
     data: Samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
@@ -313,8 +313,7 @@ def _samples(frame: Any, channels: int, name: str) -> Samples:
         return np.asarray((data.astype(np.float32) - 128) / 128)
     if kind not in FULL_SCALE:
         raise InputError(name, f"has samples of type {kind}, which is not supported")
-    scaled = np.nan_to_num(data * np.float64(FULL_SCALE[kind]), nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.asarray(scaled, dtype=np.float32)
+    return np.nan_to_num(data * np.float64(FULL_SCALE[kind]), nan=0.0, posinf=1.0, neginf=-1.0)
 
 
 def _convert(blocks: Iterator[Samples], source_rate_hz: int, channels: int) -> Iterator[Blocks]:

@@ -20,7 +20,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.core.errors import FatalError, NotReadyError, PoisonError
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
-from pipeline.runtime.read import open_consumer, partitions_of
+from pipeline.runtime.provisioning import schema_source
+from pipeline.runtime.read import decode, open_consumer, partitions_of
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec, CodecError
 from schemas.records import CallSegment, DeadLetter, Degraded
@@ -69,7 +70,7 @@ def consume(
     member away.
     """
     stop = stop or _stop_by_signal()
-    codec = codec or Codec()
+    codec = codec or Codec(schema_source(settings))
     runner = _Runner(
         settings=settings,
         write=write,
@@ -225,7 +226,7 @@ class _Runner:
         letters: list[DeadLetter] = []
         for message in batch:
             try:
-                records.append((message, self._codec.decode(message.value(), CallSegment)))
+                records.append((message, decode(self._codec, message.value(), CallSegment)))
             except CodecError as error:
                 letters.append(self._letter(message, error))
         letters += self._write_records(records)

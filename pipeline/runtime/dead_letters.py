@@ -15,11 +15,13 @@ from confluent_kafka import KafkaException, Message, Producer
 from pipeline.core.errors import CallscribeError, NotReadyError, PoisonError, UsageError
 from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.broker import bootstrap_servers
-from pipeline.runtime.read import read_to_end
+from pipeline.runtime.provisioning import schema_source
+from pipeline.runtime.read import decode, read_to_end
 from pipeline.runtime.security import confluent_config
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec, CodecError
 from schemas.records import DeadLetter
+from schemas.registry import RegistryError
 from topics import topic
 
 TOPIC = topic("dead-letters")
@@ -97,14 +99,17 @@ class DeadLetterProducer:
     def __init__(self, settings: Settings, *, codec: Codec | None = None) -> None:
         self._settings = settings
         self._topic = TOPIC.full_name(settings.topics.prefix)
-        self._codec = codec or Codec()
+        self._codec = codec or Codec(schema_source(settings))
         self._producer: Producer | None = None
 
     def __call__(self, letters: Sequence[DeadLetter]) -> None:
         """Write ``letters``; returns when all are acknowledged. Raises NotReadyError; a repeat starts afresh."""
         if self._producer is None:
             self._producer = _producer(self._settings)
-        records = [(self._topic, letter.partition, letter.key, self._codec.encode(letter)) for letter in letters]
+        try:
+            records = [(self._topic, letter.partition, letter.key, self._codec.encode(letter)) for letter in letters]
+        except RegistryError as error:
+            raise NotReadyError(str(error)) from error
         try:
             _deliver(self._producer, records)
         except NotReadyError:
@@ -117,11 +122,11 @@ def read_dead_letters(settings: Settings, *, codec: Codec | None = None) -> Iter
 
     A value in the topic that is no dead letter is passed over. Raises NotReadyError.
     """
-    codec = codec or Codec()
+    codec = codec or Codec(schema_source(settings))
     seen: set[tuple[str, Coordinates]] = set()
     for message in read_to_end(settings, TOPIC.full_name(settings.topics.prefix)):
         try:
-            letter = codec.decode(message.value(), DeadLetter)
+            letter = decode(codec, message.value(), DeadLetter)
         except CodecError:
             continue
         identity = (letter.stage, coordinates_of(letter))

@@ -84,7 +84,7 @@ class LaneStates:
             raise FatalError(f"the changelog of this stage holds a value that is no lane state: {error}") from error
         if state.version > STATE_VERSION:
             raise FatalError(
-                f"the changelog of this stage was written by a newer version (state version {state.version}, this one reads {STATE_VERSION})"
+                f"the changelog was written by a newer version (state version {state.version}, this one reads {STATE_VERSION})"
             )
         return state
 

@@ -44,14 +44,16 @@ AWAY = frozenset(
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration of every producer of call.audio and call.state (librdkafka, CONFIGURATION.md).
 
-    ``murmur2_random`` puts a key where Faust and the Java clients put it.
+    ``murmur2_random`` puts a key where Faust and the Java clients put it. Nothing is compressed: of the codecs that
+    Faust's client reads without a further library there is only gzip, which saves 40 % of speech at 16 kHz for about
+    4 ms of processor time per second of audio.
     """
     return confluent_config(settings.kafka, bootstrap_servers(settings)) | {
         "enable.idempotence": True,
         "acks": "all",
         "partitioner": "murmur2_random",
         "linger.ms": 5,
-        "compression.type": "lz4",
+        "compression.type": "none",
         "queue.buffering.max.kbytes": settings.ingest.queue_max_bytes // 1024,
         "queue.buffering.max.messages": 1_000_000,  # the bytes are the bound
         "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000),

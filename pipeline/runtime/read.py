@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -11,6 +13,10 @@ from pipeline.core.errors import NotReadyError
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.security import confluent_config
 from pipeline.runtime.settings import Settings
+from schemas.codec import Codec, Record
+from schemas.registry import RegistryError
+
+R = TypeVar("R", bound=Record)
 
 LATEST = -1  # of the ListOffsets request (Kafka protocol guide): offset after the last record
 METADATA_SECONDS = 10.0
@@ -77,6 +83,14 @@ def open_consumer(settings: Settings, config: Mapping[str, object]) -> Consumer:
         raise NotReadyError(f"Kafka at {servers}: {error.args[0].str()}") from error
 
 
+def decode(codec: Codec, data: bytes | None, kind: type[R]) -> R:
+    """Return the record of a value. Raises CodecError; NotReadyError when the schema registry cannot be asked."""
+    try:
+        return codec.decode(data, kind)
+    except RegistryError as error:
+        raise NotReadyError(str(error)) from error
+
+
 def partitions_of(consumer: Consumer, name: str, settings: Settings) -> list[TopicPartition]:
     """Return all partitions of a topic, at their beginning. Raises NotReadyError."""
     try:
@@ -94,12 +108,17 @@ def _is_unknown(error: KafkaError) -> bool:
 
 
 def _ends(consumer: Consumer, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+    """Return the present ends of ``partitions``; a leader that is just being elected is waited for."""
     queries = [TopicPartition(one.topic, one.partition, LATEST) for one in partitions]
-    try:
-        found = consumer.offsets_for_times(queries, timeout=METADATA_SECONDS)
-    except KafkaException as error:
-        raise NotReadyError(f"Kafka: {error.args[0].str()}") from error
-    for one in found:
-        if one.error is not None:
-            raise NotReadyError(f"topic {one.topic}: {one.error.str()}")
-    return list(found)
+    deadline = time.monotonic() + METADATA_SECONDS
+    while True:
+        try:
+            found: list[TopicPartition] = consumer.offsets_for_times(queries, timeout=METADATA_SECONDS)
+            failed = next((one.error for one in found if one.error is not None), None)
+        except KafkaException as error:
+            failed = error.args[0]
+        if failed is None:
+            return found
+        if time.monotonic() >= deadline:
+            raise NotReadyError(f"topic {queries[0].topic}: {failed.str()}")
+        time.sleep(POLL_SECONDS)

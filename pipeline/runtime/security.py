@@ -6,6 +6,7 @@ which it turns into aiokafka's arguments itself. Passwords stay inside what is r
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UsageError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def confluent_config(kafka: KafkaSettings, bootstrap_servers: str) -> dict[str, Any]:
     """Return the connection part of a confluent-kafka configuration (librdkafka, CONFIGURATION.md).
 
-    Raises UsageError naming the setting that is missing.
+    Raises UsageError naming the setting that is missing or the file that is not there.
     """
     _check(kafka)
     config: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "security.protocol": kafka.security_protocol}
@@ -132,5 +133,9 @@ def _check(kafka: KafkaSettings) -> None:
         raise UsageError(
             f"kafka.security_protocol {kafka.security_protocol} needs kafka.sasl_username and kafka.sasl_password"
         )
+    for name in ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file"):
+        file = getattr(kafka, name)
+        if file and not Path(file).is_file():
+            raise UsageError(f"kafka.{name} {file}: no such file")
     if kafka.ssl_key_file and not kafka.ssl_certificate_file:
         raise UsageError("kafka.ssl_key_file needs kafka.ssl_certificate_file")

@@ -102,7 +102,9 @@ class AsrSettings(Section):
     )
     padding_seconds: float = Field(0.5, ge=0.0, le=30.0)
     prompt_tokens: int = Field(0, ge=0, le=224, description="Tokens of earlier text given to the next window")
-    min_mean_log_probability: float = -3.0
+    min_mean_log_probability: float = Field(
+        -2.0, description="Guard: text below this mean token log probability waits, or is refused at the utterance end"
+    )
     self_test: Literal["strict", "basic", "off"] = "basic"
     model_cache: str = ""
     threads: int = Field(0, ge=0, description="0: one per core")

@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator
 from confluent_kafka import KafkaError
 
 from pipeline.core.errors import NotReadyError
-from pipeline.runtime.read import POLL_SECONDS, open_reader
+from pipeline.runtime.provisioning import schema_source
+from pipeline.runtime.read import POLL_SECONDS, decode, open_reader
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec, CodecError
 from schemas.records import CallAnnotation, CallSegment
@@ -34,7 +35,7 @@ def follow(
     only records written after ``on_ready`` was called are certain to come. Values that are no records are passed over.
     Nothing is left on the broker: no group, no offsets. Raises NotReadyError.
     """
-    codec = codec or Codec()
+    codec = codec or Codec(schema_source(settings))
     annotations = ANNOTATIONS.full_name(settings.topics.prefix)
     segments = SEGMENTS.full_name(settings.topics.prefix)
     key = None if call_id is None else call_id.encode()
@@ -55,8 +56,8 @@ def follow(
                 continue
             try:
                 if message.topic() == segments:
-                    yield codec.decode(message.value(), CallSegment)
+                    yield decode(codec, message.value(), CallSegment)
                 else:
-                    yield codec.decode(message.value(), CallAnnotation)
+                    yield decode(codec, message.value(), CallAnnotation)
             except CodecError:
                 continue

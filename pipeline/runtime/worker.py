@@ -19,13 +19,14 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 import topics
 from pipeline.core.contract import StageSpec
-from pipeline.core.errors import FatalError, PoisonError
+from pipeline.core.errors import CallscribeError, FatalError, PoisonError
 from pipeline.core.flow import CallFlow, Effects
 from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.dead_letters import dead_letter
@@ -43,22 +44,17 @@ SWEEP_SECONDS = 5.0
 
 
 def exit_hard(error: BaseException) -> None:
-    """End the process at once; nothing it holds is acknowledged. The text of a foreign error may quote data: only its type is logged."""
-    ours = isinstance(error, FatalError)
-    log.critical(
-        "worker stops: %s", error if ours else type(error).__name__, exc_info=None if ours else _without_text(error)
-    )
+    """End the process at once; nothing it holds is acknowledged.
+
+    The text of an error that is not ours may quote a record: its type and the places it went through are logged, not its text.
+    """
+    if isinstance(error, CallscribeError):
+        log.critical("worker stops: %s", error)
+    else:
+        log.critical("worker stops: %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     logging.shutdown()
     sys.stderr.flush()
     os._exit(1)
-
-
-def _without_text(error: BaseException) -> Any:
-    return (
-        type(error),
-        type(error)("(text withheld)") if isinstance(error, RuntimeError | ValueError) else None,
-        error.__traceback__,
-    )
 
 
 @dataclass(slots=True)
@@ -228,8 +224,7 @@ class StageWorker:
         for message in burst:
             effects = await self._step(call, message)
             message.value = None  # the ledger keeps the message; its bytes are not needed any more
-            for output in effects.outputs:
-                sent.append(await self._send(call, output))
+            sent += [await self._send(call, output) for output in effects.outputs]
             states |= {state.channel: state for state in effects.states}
             released += effects.released
         await asyncio.gather(*sent)

@@ -52,7 +52,7 @@ def _alter(admin: AdminClient, name: str, key: str, value: str) -> None:
 
 
 def _drift(settings: Settings, count: int) -> list[provision.Change]:
-    """Return the plan once it has ``count`` changes: the controller acknowledges a change before the broker shows it."""
+    """Return the plan once it has ``count`` changes: a change is acknowledged before the broker shows it."""
     deadline = time.monotonic() + 20
     while len(changes := plan_topics(settings)) != count:
         assert time.monotonic() < deadline, changes

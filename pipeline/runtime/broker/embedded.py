@@ -222,7 +222,7 @@ class EmbeddedBroker:
         Raises NotReadyError naming the holder.
         """
         holder = ports.holder(node.port)
-        if holder is not None and holder.pid == node.pid:  # killed: its threads close the sockets after it is gone
+        if node.pid and (holder is None or holder.pid == node.pid):  # killed: its sockets close after it is gone
             deadline = time.monotonic() + SOCKETS_SECONDS
             while not ports.is_free(node.port) and time.monotonic() < deadline:
                 time.sleep(process.POLL_SECONDS)

@@ -18,7 +18,9 @@ from pipeline.sink.stage import Sink
 from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import Store
 from pipeline.sink.transcript import Transcript
+from schemas.codec import Codec, RepositorySchemas
 from schemas.records import CallSegment
+from schemas.registry import RegistryUnreachableError
 from tests.integration.conftest import Kafka
 from tests.integration.sink.conftest import PostgresServer
 from tests.integration.sink.kafka_side import (
@@ -244,3 +246,23 @@ def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     settings = Settings.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"}})
     with pytest.raises(NotReadyError, match=r"127\.0\.0\.1:1"):
         consume(settings, write=lambda records: None, stop=threading.Event())
+
+
+def test_a_schema_registry_that_is_away_is_waited_for(kafka: Kafka, sink_of: SinkOf) -> None:
+    """A record is not to blame for a registry that does not answer: no dead letter."""
+    settings = kafka.ready()
+    produce_records(settings, segments_topic(settings), whole_call("a"))
+
+    class Registry(RepositorySchemas):
+        answers = 0
+
+        def schema_of(self, schema_id: int) -> str:
+            self.answers += 1
+            if self.answers < 3:
+                raise RegistryUnreachableError("the schema registry does not answer")
+            return super().schema_of(schema_id)
+
+    with sink(settings, sink_of(settings).write, codec=Codec(Registry())):
+        until(lambda: lag(settings) == 0)
+    assert not list(read_dead_letters(settings))
+    assert transcripts(settings)["a"].state == "complete"

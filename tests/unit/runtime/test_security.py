@@ -106,8 +106,9 @@ def test_missing_credentials_name_the_settings() -> None:
 
 
 def test_unusable_files_are_named(pem: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"kafka\.ssl_ca_file .*/none\.pem: No such file"):
-        aiokafka_arguments(_kafka(security_protocol="SSL", ssl_ca_file=str(tmp_path / "none.pem")), SERVERS)
+    for build in (confluent_config, aiokafka_arguments):
+        with pytest.raises(UsageError, match=r"kafka\.ssl_ca_file .*/none\.pem: no such file"):
+            build(_kafka(security_protocol="SSL", ssl_ca_file=str(tmp_path / "none.pem")), SERVERS)
     broken = tmp_path / "broken.pem"
     broken.write_text("no certificate")
     with pytest.raises(UsageError, match=r"kafka\.ssl_ca_file .*/broken\.pem: "):
@@ -121,7 +122,7 @@ def test_unusable_files_are_named(pem: Path, tmp_path: Path) -> None:
         faust_credentials(_kafka(security_protocol="SSL", **wrong))
     assert "wrong" not in str(caught.value)
     with pytest.raises(UsageError, match=r"needs kafka\.ssl_certificate_file"):
-        confluent_config(_kafka(security_protocol="SSL", ssl_key_file="k"), SERVERS)
+        confluent_config(_kafka(security_protocol="SSL", ssl_key_file=str(pem / "key.pem")), SERVERS)
 
 
 def test_importing_loads_neither_faust_nor_ssl() -> None:

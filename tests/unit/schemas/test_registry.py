@@ -161,8 +161,11 @@ def test_basic_authentication() -> None:
 def test_the_source_follows_the_settings(server: RegistryServer, registry: Registry) -> None:
     assert isinstance(schema_source(Settings()), RepositorySchemas)
     registry.register(SUBJECT, schema_text("CallState"))
-    codec = Codec(schema_source(Settings(schemas=SchemaSettings(registry_url=server.url))))
+    source = schema_source(Settings(schemas=SchemaSettings(registry_url=server.url)))
+    assert isinstance(source, RegistrySchemas)
+    codec = Codec(source)
     assert codec.decode(codec.encode(STATE), CallState) == STATE
+    source.close()
 
 
 def test_every_topic_has_a_subject() -> None:

@@ -82,7 +82,9 @@ def test_rttm_has_ten_fields_whatever_the_speaker_is_called() -> None:
     ]
 
 
-@pytest.mark.parametrize(("start", "clock"), [(0, "00:00.0"), (59.96, "00:59.9"), (754.5, "12:34.5"), (3723, "1:02:03.0")])
+@pytest.mark.parametrize(
+    ("start", "clock"), [(0, "00:00.0"), (59.96, "00:59.9"), (754.5, "12:34.5"), (3723, "1:02:03.0")]
+)
 def test_the_clock_of_a_line(start: float, clock: str) -> None:
     line = to_line(of(segment(start=round(start * 8000), text="Hi.")).segments[0])
     assert line == f"[{clock}] agent: Hi."
