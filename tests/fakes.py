@@ -163,22 +163,23 @@ class ScriptedAsr:
         heard = [
             (index, word)
             for index, word in enumerate(self.script[place.channel])
-            if self._begins(word) * 2 + self._ends(word) * 2 > 4 * start
-            and (self._middle(word) < end if work.is_final else self._begins(word) < end - FRAME)
+            if self._middle(word) >= start and (self._middle(word) < end if work.is_final else self._begins(word) < end - FRAME)
         ]
         tokens = [token for index, _ in heard for token in (2 * index, 2 * index + 1)]
         assert tuple(tokens[: len(work.prefix)]) == work.prefix, "the prefix is not what the window holds"
         words = tuple(
-            self._word(index, word, start, end, work.frames) for index, word in heard[len(work.prefix) // 2 :]
+            self._word(index, word, start, len(work.audio), work) for index, word in heard[len(work.prefix) // 2 :]
         )
         return Hypothesis(
             words=words, end_frame=words[-1].end_frame if words else work.frames, no_speech_probability=0.0
         )
 
-    def _word(self, index: int, word: Said, start: int, end: int, frames: int) -> HypothesisWord:
+    def _word(self, index: int, word: Said, start: int, length: int, work: AsrWork) -> HypothesisWord:
+        frames = work.frames
         first = max(self._begins(word) - start, 0) // FRAME
         last = min(max(self._ends(word) - start, 0) // FRAME, frames)
-        text = word.text if self._ends(word) <= end else word.text[:1] + "…"
+        is_whole = work.is_final or self._ends(word) - start <= length
+        text = word.text if is_whole else word.text[:1] + "…"
         return HypothesisWord(
             text=text,
             tokens=(2 * index, 2 * index + 1),

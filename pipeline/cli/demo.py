@@ -144,14 +144,14 @@ def _feed_and_show(settings: Settings, shown: list[_Shown], *, speed: SpeedName,
 
 def _feed(settings: Settings, shown: list[_Shown], speed: SpeedName) -> None:
     """Feed every call, each with its hold as a control record."""
-    from pipeline.cli.ingest import KafkaOutlet
     from pipeline.demo.feeding import feed_calls
+    from pipeline.runtime.call_state import CallOutlet
 
-    outlet = KafkaOutlet(settings)
+    outlet = CallOutlet(settings)
     try:
         feed_calls(
             [(item.call_id, item.call) for item in shown],
-            outlet.connect,
+            outlet,
             speed=speed.value,
             record_seconds=settings.ingest.record_seconds,
             stop=threading.Event(),
@@ -243,10 +243,11 @@ def _tell(document: dict[str, Any], folder: Path) -> None:
         lines.append(
             f"word commit latency p50 {latency['p50']:.2f} s, p95 {latency['p95']:.2f} s after the word was spoken"
         )
+    again = f"CALLSCRIBE_RUNTIME__WORK_FOLDER={folder} {_program()} transcript"
     lines += [
         f"real-time factor {document['real_time_factor']:.3f} ({document['wall_seconds']:.0f} s for all calls)",
         f"broker: {broker['kind']} Apache Kafka {broker['version'] or ''}; store: {document['store']}",
-        f"again: CALLSCRIBE_RUNTIME__WORK_FOLDER={folder} {_program()} transcript {document['calls'][0]['call_id']}",
+        f"again: {again} {document['calls'][0]['call_id']}",
     ]
     console.print()
     for line in lines:

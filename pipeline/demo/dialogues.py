@@ -64,13 +64,13 @@ def _customer(*sentences: str, gap: float | None = None) -> Turn:
 
 BILLING = Dialogue(
     name="billing",
-    description="A double charge is refunded; line hum on both channels, a hold of 8 s, interruptions.",
+    description="A double charge is refunded; faint line noise on both channels, a hold of 8 s, interruptions.",
     voices=(
         Voice(program="flite", name="slt", rate=1.0, pitch=180),
         Voice(program="flite", name="rms", rate=0.95, pitch=95),
     ),
     level_dbfs=(-21.0, -23.0),
-    noise_dbfs=(-60.0, -58.0),
+    noise_dbfs=(-72.0, -70.0),
     turns=(
         _agent("Thank you for calling customer support.", "My name is Sarah.", "How can I help you today?"),
         _customer("Hello, my bill was charged twice.", "You charged me ninety dollars for the subscription."),
@@ -129,13 +129,13 @@ DELIVERY = Dialogue(
 
 INTERNET = Dialogue(
     name="internet",
-    description="A router is restarted; hum on the customer's line, both wait 9 s in silence, then a hold of 6 s.",
+    description="A router is restarted; noise on the customer's line, both wait 9 s in silence, then a hold of 6 s.",
     voices=(
         Voice(program="flite", name="rms", rate=1.0, pitch=95),
         Voice(program="espeak-ng", name="en-us+m3", rate=155, pitch=45),
     ),
     level_dbfs=(-20.0, -23.0),
-    noise_dbfs=(None, -56.0),
+    noise_dbfs=(None, -64.0),
     turns=(
         _agent("Good afternoon, how may I help you?"),
         _customer("Hello, my internet keeps dropping.", "I want to replace my old router."),

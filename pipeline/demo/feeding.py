@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pipeline.core.errors import FailedError
 from pipeline.demo.assets import DemoCall
@@ -38,7 +38,7 @@ def options_of(call: DemoCall, record_seconds: float) -> FeedOptions:
 
 def feed_calls(
     calls: Sequence[tuple[str, DemoCall]],
-    connect: Callable[[], Outlet],
+    outlet: Outlet,
     *,
     speed: Speed,
     record_seconds: float,
@@ -54,7 +54,7 @@ def feed_calls(
             speed=speed,
             max_channels=2,
             new_call_id=lambda: source.name,
-            connect=connect,
+            connect=lambda: outlet,
             listener=_Silent(),
             stop=stop,
         )

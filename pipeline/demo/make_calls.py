@@ -36,7 +36,6 @@ SENTENCE_SECONDS = (0.2, 0.45)  # between sentences of one turn
 PAUSE_SECONDS = (0.3, 0.6)  # inside a sentence, at "|"
 EDGE = 0.004  # samples below count as silence around a sentence
 EDGE_SECONDS = 0.025  # kept around a sentence
-HUM_TAPS = 32  # of the moving average that makes hum from noise
 
 Samples = npt.NDArray[np.float32]
 
@@ -76,7 +75,7 @@ def make_call(dialogue: Dialogue, *, seed: int, out: Path, versions: dict[str, s
         mix[:, channel] *= _gain(placed, channel, dialogue.level_dbfs[channel])
     for channel, level in enumerate(dialogue.noise_dbfs):
         if level is not None:
-            mix[:, channel] += _line_hum(length, level, seed=seed * 2 + channel)
+            mix[:, channel] += _line_noise(length, level, seed=seed * 2 + channel)
     if (peak := float(np.abs(mix).max())) > 0.95:
         raise ValueError(f"{dialogue.name}: peak {peak:.2f} would clip; lower its level")
     out.mkdir(parents=True, exist_ok=True)
@@ -169,12 +168,9 @@ def _gain(placed: list[_Placed], channel: int, level_dbfs: float) -> float:
     return float(10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(loud))))
 
 
-def _line_hum(samples: int, level_dbfs: float, *, seed: int) -> Samples:
-    """Return noise below about 200 Hz of an RMS level; RandomState, because NumPy has frozen its stream."""
-    white = np.random.RandomState(seed).standard_normal(samples + 2 * HUM_TAPS - 2)
-    smooth = np.ones(HUM_TAPS) / HUM_TAPS
-    hum = np.convolve(np.convolve(white, smooth, mode="valid"), smooth, mode="valid")
-    return np.asarray(hum * 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(hum))), dtype=np.float32)
+def _line_noise(samples: int, level_dbfs: float, *, seed: int) -> Samples:
+    """Return white noise of an RMS level; RandomState, because NumPy has frozen its stream."""
+    return np.asarray(np.random.RandomState(seed).standard_normal(samples) * 10 ** (level_dbfs / 20), dtype=np.float32)
 
 
 def _reference(dialogue: Dialogue, placed: list[_Placed], events: list[dict[str, Any]]) -> dict[str, Any]:

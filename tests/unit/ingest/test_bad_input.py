@@ -93,7 +93,7 @@ def test_a_truncated_file_is_refused_when_it_is_opened(tmp_path: Path, name: str
 
 
 def test_paths_that_are_no_recordings(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere.wav: does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.wav: does not exist"):
         open_audio(tmp_path / "nowhere.wav")
     with pytest.raises(InputError, match="is a folder, not a recording"):
         open_audio(tmp_path)

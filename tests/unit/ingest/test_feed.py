@@ -179,10 +179,9 @@ def test_a_damaged_recording_is_interrupted_never_ended(tmp_path: Path) -> None:
     data[len(data) // 2 : len(data) // 2 + 3000] = np.random.default_rng(3).bytes(3000)
     path.write_bytes(data)
     with open_audio(path) as source:
-        found = []
+        found: list[CallAudio] = []
         with pytest.raises(DamagedAudioError):
-            for record in records(source, FeedOptions(), call_id="c1", capture_start_ms=0):
-                found.append(record)  # noqa: PERF402
+            found.extend(records(source, FeedOptions(), call_id="c1", capture_start_ms=0))
     assert found[-1].kind == "interrupted"
     assert found[-1].start_sample % 1600 == 0
     out = Written()
