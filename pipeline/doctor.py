@@ -252,17 +252,21 @@ def check_models(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="vad-model", status="ok", detail=str(model_path()))
     except NotReadyError as error:
         yield Finding(check="vad-model", status="error", detail=str(error), remedy="make setup")
+    os.environ["HF_HUB_OFFLINE"] = (
+        "1"  # the hub client reads it when it is imported: look into its cache, fetch nothing
+    )
     from pipeline.asr.loading import resolve_model
 
+    name = settings.asr.model
     try:
-        files = resolve_model(settings.asr.model, cache=settings.asr.model_cache)
+        files = resolve_model(name, cache=settings.asr.model_cache, offline=True)
     except CallscribeError as error:
-        yield Finding(
-            check="model",
-            status="error",
-            detail=str(error),
-            remedy="CALLSCRIBE_ASR__MODEL=<folder or name> callscribe doctor",
-        )
+        if is_not_fetched(error):
+            detail = f"{name} is not in the model cache; it is fetched from the model hub at the first use"
+            yield Finding(check="model", status="hint", detail=detail, remedy="callscribe up")
+        else:
+            remedy = "CALLSCRIBE_ASR__MODEL=<name or folder> callscribe doctor"
+            yield Finding(check="model", status="error", detail=str(error), remedy=remedy)
         return
     yield Finding(check="model", status="ok", detail=f"{files.name}@{files.digest} in {files.folder}")
 
@@ -343,6 +347,11 @@ def available_memory() -> int:
 def will_be_made(error: NotReadyError) -> bool:
     """Return whether a store is only not there because no sink has started yet."""
     return any(text in str(error) for text in ("made when the sink first starts", "holds no callscribe tables"))
+
+
+def is_not_fetched(error: CallscribeError) -> bool:
+    """Return whether a model is only not here because nobody has fetched it yet."""
+    return "not in the cache, and downloads are off" in str(error)
 
 
 def _writable(folder: Path) -> Finding:

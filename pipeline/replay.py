@@ -49,6 +49,8 @@ class _Stage:
                     raise AssertionError(f"stage {self.spec.name} asks for inference and has no engine")
                 work = steps.send(self.engine.infer([work])[0])
         except StopIteration as stop:
+            if flow.is_ended:
+                del self.flows[record.call_id]
             outputs: list[Any] = stop.value.outputs
             return outputs
         except PoisonError as error:

@@ -24,6 +24,7 @@ from pipeline.core.flow import CallFlow, Effects
 from pipeline.diarize.logic import DiarizeLogic
 from pipeline.vad.logic import VadLogic
 from pipeline.vad.state import WINDOW, VadConfig, VadResult, VadWork
+from schemas.codec import Codec
 from schemas.records import (
     Audio,
     CallAnnotation,
@@ -38,6 +39,7 @@ from schemas.records import (
 
 Samples = NDArray[np.int16]
 CALL = "call-1"
+CODEC = Codec()
 EPOCH_MS = 1_700_000_000_000
 
 VAD = VadConfig(
@@ -351,6 +353,11 @@ def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int) 
         return flow.reject(offset, reason=type(error).__name__, topic="input", partition=0)
 
 
+def passed(record: Any) -> Any:
+    """Return ``record`` as its reader gets it: encoded and decoded."""
+    return CODEC.decode(CODEC.encode(record), type(record))
+
+
 def run(stage: Stage, records: Iterable[Any]) -> list[Effects]:
     """Return what the stage does for each record of one call, offset by offset from 0."""
     flow = stage.flow()
@@ -376,7 +383,7 @@ class Chain:
 
 
 def run_chain(call: Call, records: Iterable[CallAudio] | None = None, **configs: Any) -> Chain:
-    """Run a call through all stages, record by record, as `pipeline.replay` does."""
+    """Run a call through all stages, record by record; records pass as the bytes the topics hold."""
     chain = stages(call, **configs)
     flows = {name: stage.flow() for name, stage in chain.items()}
     outputs: dict[str, list[Any]] = {name: [] for name in chain}
@@ -385,7 +392,7 @@ def run_chain(call: Call, records: Iterable[CallAudio] | None = None, **configs:
 
     def feed(name: str, record: Any) -> list[Any]:
         offsets[name] += 1
-        made = step(flows[name], chain[name], record, offsets[name]).outputs
+        made = [passed(output) for output in step(flows[name], chain[name], record, offsets[name]).outputs]
         outputs[name] += made
         return made
 

@@ -1,93 +1,178 @@
-"""Where a model comes from: the shipped one, a folder, or a hub by name. Never another one than was asked for."""
+"""Finds a model's files by name: the shipped demo model, a local folder, or a faster-whisper model from the hub."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import logging
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import NotReadyError
+from pipeline.demo.assets import MODEL as DEMO_MODEL
+
+log = logging.getLogger(__name__)
 
 DEMO = "demo"
-SHIPPED = Path(__file__).parent.parent / "demo" / "model"
-WEIGHTS = "model.bin"
-CARD = "card.json"
-HUB_SECONDS = "5"
-MEBIBYTE = 1 << 20
-
+DIGEST_CHARACTERS = 12
+HUB_TIMEOUT_SECONDS = 8.0
+HASHED_WHOLE_BYTES = 256 * 1024 * 1024  # larger files are told apart by size, first and last MiB
+SAMPLED_BYTES = 1024 * 1024
 THREE_WAYS = (
-    "Three ways to get a model: (1) on a machine that reaches a model hub, give its name (small, large-v3-turbo) and let it download; "
-    "(2) copy a CTranslate2 Whisper folder (model.bin, config.json, tokenizer.json) here and give its path; "
-    "(3) use the shipped demonstration model with --model demo."
+    "three ways to get a model: (1) on a machine with access to the hub, name it (--model small, large-v3-turbo, "
+    "organisation/name) and it is downloaded once; (2) copy a folder converted for CTranslate2 here and give its path "
+    "(--model ./folder); (3) --model demo, the shipped model, which knows synthetic speech only"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:
-    """A model on disk. ``digest`` names its weights; ``card`` is what its ``card.json`` says, empty without one."""
+    """A model on this machine's disk.
+
+    ``digest`` tells revisions apart: 12 hexadecimal digits, see `digest_of`. ``card`` is the folder's ``card.json``
+    (padding_seconds, min_mean_log_probability, self_test, ...), empty when there is none.
+    """
 
     name: str
     folder: Path
     digest: str
-    card: dict[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
-def resolve_model(name: str, *, cache: str = "") -> ModelFiles:
-    """Return the files of model ``name``.
+def resolve_model(
+    name: str, *, cache: str = "", offline: bool = False, hub_timeout_seconds: float = HUB_TIMEOUT_SECONDS
+) -> ModelFiles:
+    """Return the files of the model ``name``: ``demo``, a local folder, a faster-whisper name, or ``organisation/name``.
 
-    ``demo``: the shipped model. A path: that folder. Anything else: a name known to faster-whisper or ``owner/name`` on
-    the hub, downloaded to ``cache`` (default: the hub client's) unless it is there already.
-
-    Raises NotReadyError saying what is wrong and the three ways to get a model.
+    A hub model that is already in ``cache`` (empty: the hub client's own) is used without asking the hub. Otherwise it
+    is downloaded, unless ``offline``; a hub that does not answer within ``hub_timeout_seconds`` counts as unreachable.
+    Raises NotReadyError naming the model, what is wrong, and the ways to get one. Never falls back to another model.
     """
     if name == DEMO:
-        return _files(DEMO, SHIPPED)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _files(path.resolve().name, path.resolve())
-    if path.is_absolute() or name.startswith((".", "~")) or path.exists():
-        raise NotReadyError(f"model {name}: there is no such folder. {THREE_WAYS}")
-    return _files(name, _from_hub(name, cache))
+        return _files(name, DEMO_MODEL, given=name)
+    if not name.strip():
+        raise _not_ready(name, "no name was given")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _files(folder.resolve().name, folder.resolve(), given=name)
+    if folder.exists():
+        raise _not_ready(name, "a file; the model is the folder that holds model.bin")
+    if name.startswith(("/", "./", "../", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name:
+        raise _not_ready(name, "no such folder")
+    return _files(name, _from_hub(name, cache or None, offline, hub_timeout_seconds), given=name)
 
 
-def _files(name: str, folder: Path) -> ModelFiles:
-    if not (folder / WEIGHTS).is_file():
-        raise NotReadyError(f"model {name}: {folder} has no {WEIGHTS}, so it is not a CTranslate2 model. {THREE_WAYS}")
-    card: dict[str, Any] = {}
-    if (folder / CARD).is_file():
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    return ModelFiles(name=name, folder=folder, digest=_digest(folder / WEIGHTS), card=card)
+def digest_of(weights: Path, card: Mapping[str, Any] | None = None) -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of ``model.bin``.
 
-
-def _digest(weights: Path) -> str:
-    """Return 12 hex digits that name the weights: SHA-256 of their size and of their first and last MiB.
-
-    Reading gigabytes at every start would cost more than it tells.
+    Files above 256 MiB are not read whole: the card's ``sha256`` is taken if its ``bytes`` is the file's size, else the
+    SHA-256 of the decimal size, the first and the last MiB. Raises NotReadyError when a card describes other weights.
     """
+    card = card or {}
     size = weights.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
+    stated = str(card.get("sha256", ""))
+    if card.get("bytes", size) != size:
+        raise _not_ready(str(weights.parent), f"model.bin has {size} bytes, its card.json says {card['bytes']}")
+    if size <= HASHED_WHOLE_BYTES:
+        with weights.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if stated and found != stated:
+            raise _not_ready(str(weights.parent), "model.bin is damaged or not the one its card.json describes")
+        return found[:DIGEST_CHARACTERS]
+    if stated and "bytes" in card:
+        return stated[:DIGEST_CHARACTERS]
     with weights.open("rb") as file:
-        digest.update(file.read(MEBIBYTE))
-        file.seek(max(0, size - MEBIBYTE))
-        digest.update(file.read(MEBIBYTE))
-    return digest.hexdigest()[:12]
+        sample = hashlib.sha256(str(size).encode())
+        sample.update(file.read(SAMPLED_BYTES))
+        file.seek(-SAMPLED_BYTES, 2)
+        sample.update(file.read(SAMPLED_BYTES))
+    return sample.hexdigest()[:DIGEST_CHARACTERS]
 
 
-def _from_hub(name: str, cache: str) -> Path:
-    # The hub client reads these when it is imported; without them an unreachable hub takes minutes to say so.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", HUB_SECONDS)
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from faster_whisper.utils import download_model
+def _files(name: str, folder: Path, *, given: str) -> ModelFiles:
+    if missing := _missing(folder):
+        raise _not_ready(given, f"not a Whisper model converted for CTranslate2, {folder} has no {missing}")
+    path = folder / "card.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        raise _not_ready(given, f"{path} is not JSON") from None
+    except OSError as error:
+        raise _not_ready(given, f"{path} cannot be read ({error.strerror})") from None
+    if not isinstance(card, dict):
+        raise _not_ready(given, f"{path} is not a JSON object")
+    try:
+        return ModelFiles(name=name, folder=folder, digest=digest_of(folder / "model.bin", card), card=card)
+    except OSError as error:
+        raise _not_ready(given, f"{folder / 'model.bin'} cannot be read ({error.strerror})") from None
 
-    for local in (True, False):
+
+def _missing(folder: Path) -> str | None:
+    """Return the first file that a model needs and the folder lacks. Without tokenizer.json faster-whisper asks the hub."""
+    for file in ("model.bin", "config.json", "tokenizer.json"):
+        if not (folder / file).is_file():
+            return file
+    return None if any(folder.glob("vocabulary.*")) else "vocabulary.json"
+
+
+def _from_hub(name: str, cache: str | None, offline: bool, timeout_seconds: float) -> Path:
+    import faster_whisper
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if "/" not in name and name not in faster_whisper.available_models():
+        known = ", ".join(faster_whisper.available_models())
+        raise _not_ready(name, f"neither a folder here nor a name that faster-whisper knows ({known})")
+    try:
+        cached = Path(faster_whisper.download_model(name, cache_dir=cache, local_files_only=True))
+        if not _missing(cached):  # a download that was interrupted leaves a folder without all files
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError:
+        raise _not_ready(name, "no such folder, and not a name of the form organisation/name") from None
+    if offline:
+        raise _not_ready(name, "not in the cache, and downloads are off")
+    if reason := _unreachable(timeout_seconds):
+        raise _not_ready(
+            name, f"neither a folder here nor in the cache, and the model hub cannot be reached ({reason})"
+        )
+    log.info("downloading model %s", name)
+    try:
+        return Path(faster_whisper.download_model(name, cache_dir=cache))
+    except Exception as error:  # the client's tree is wide and moves between versions; anything here means no model
+        answer = error if isinstance(error, HfHubHTTPError) else error.__cause__  # the client may wrap the hub's answer
+        if not isinstance(answer, HfHubHTTPError):
+            raise _not_ready(name, f"the download failed ({type(answer or error).__name__})") from None
+        status = answer.response.status_code
+        reason = "no such model, or no access to it" if status in (401, 403, 404) else "try again later"
+        raise _not_ready(name, f"the model hub answered HTTP {status}: {reason}") from None
+
+
+def _unreachable(timeout_seconds: float) -> str | None:
+    """Return why the hub does not answer, or None when it does.
+
+    Any HTTP answer counts, through whatever proxy or mirror the hub client is set up for. The thread bounds what the
+    client's own time-out does not: name resolution, and one attempt per address.
+    """
+    from huggingface_hub import constants, get_session
+
+    outcome: list[str | None] = []
+
+    def ask() -> None:
         try:
-            return Path(download_model(name, cache_dir=cache or None, local_files_only=local))
-        except ValueError:
-            raise NotReadyError(f"model {name}: neither a folder here nor a model name that faster-whisper knows. {THREE_WAYS}") from None
-        except Exception as error:  # the hub client raises a dozen types, from its own to the HTTP library's
-            reason = type(error).__name__
-    raise NotReadyError(f"model {name}: not in the local cache, and the model hub cannot be reached ({reason}). {THREE_WAYS}")
+            get_session().head(constants.ENDPOINT, timeout=timeout_seconds)
+            outcome.append(None)
+        except Exception as error:  # network, TLS, proxy, offline mode: each means the same here
+            outcome.append(type(error).__name__)
+
+    thread = threading.Thread(target=ask, name="hub-probe", daemon=True)
+    thread.start()
+    thread.join(timeout_seconds)
+    return outcome[0] if outcome else f"no answer in {timeout_seconds:g} s"
+
+
+def _not_ready(name: str, reason: str) -> NotReadyError:
+    return NotReadyError(f"model {name!r}: {reason}; {THREE_WAYS}")

@@ -224,7 +224,7 @@ def _tell(call: FedCall, *, as_json: bool) -> None:
         return
     note(f"{call.source}: {call.duration_seconds:.1f} s, {call.channels} channel(s), {call.records} records")
     if not as_json:
-        typer.echo(call.call_id)
+        print(call.call_id, flush=True)  # to sys.stdout, which the bars stand aside for on a terminal
 
 
 @contextmanager

@@ -86,8 +86,8 @@ def make_call(dialogue: Dialogue, *, seed: int, out: Path, versions: dict[str, s
     return reference
 
 
-def synthesize(text: str, voice: Voice) -> Samples:
-    """Return ``text`` in ``voice`` at 8 kHz, silence at its edges cut off; float32, shape (samples,)."""
+def synthesize(text: str, voice: Voice, *, rate_hz: int = RATE) -> Samples:
+    """Return ``text`` in ``voice``, silence at its edges cut off; float32, shape (samples,)."""
     import soundfile
     import soxr
 
@@ -118,10 +118,10 @@ def synthesize(text: str, voice: Voice) -> Samples:
                 check=True,
             )
             audio, rate = soundfile.read(wav_path, dtype="float32")
-    narrow = soxr.resample(audio, rate, RATE).astype(np.float32)
-    loud = np.flatnonzero(np.abs(narrow) > EDGE)
-    edge = round(EDGE_SECONDS * RATE)
-    return np.asarray(narrow[max(0, loud[0] - edge) : loud[-1] + edge], dtype=np.float32)
+    speech = soxr.resample(audio, rate, rate_hz).astype(np.float32)
+    loud = np.flatnonzero(np.abs(speech) > EDGE)
+    edge = round(EDGE_SECONDS * rate_hz)
+    return np.asarray(speech[max(0, loud[0] - edge) : loud[-1] + edge], dtype=np.float32)
 
 
 def _lay_out(dialogue: Dialogue, source: random.Random) -> tuple[list[_Placed], list[dict[str, Any]]]:

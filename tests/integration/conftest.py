@@ -13,7 +13,10 @@ import pytest
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.security import confluent_config
 from pipeline.runtime.settings import Settings
+from tests.integration.postgres import postgres
 from topics import provision
+
+__all__ = ["kafka", "postgres"]  # fixtures
 
 PARTITIONS = 2
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +103,7 @@ def channel_bytes(found: list[CallAudio], channel: int) -> bytes:
     return b"".join(record.audio.data for record in found if record.audio and record.channel == channel)
 
 
-def wait_for(condition: bool | object, seconds: float = 30.0) -> None:
-    assert callable(condition)
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -211,6 +212,19 @@ def test_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert found.status == "error"
     assert "no-such-model" in found.detail
     assert found.remedy is not None
+
+
+def test_model_of_a_hub_is_a_hint_and_is_not_fetched(tmp_path: Path) -> None:
+    code = (
+        "from pipeline.doctor import Settings, check_models\n"
+        "for found in check_models(Settings.model_validate({'asr': {'model': 'small'}})): print((found.check, found.status))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.endswith("('model', 'hint')\n"), done.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 1000] == []
 
 
 def test_store_that_the_sink_will_make_is_fine(tmp_path: Path) -> None:

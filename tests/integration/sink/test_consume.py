@@ -22,7 +22,7 @@ from schemas.codec import Codec, RepositorySchemas
 from schemas.records import CallSegment
 from schemas.registry import RegistryUnreachableError
 from tests.integration.conftest import Kafka
-from tests.integration.sink.conftest import PostgresServer
+from tests.integration.postgres import PostgresServer
 from tests.integration.sink.kafka_side import (
     CODEC,
     lag,

@@ -11,7 +11,7 @@ from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.sink.logic import plan
 from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import Store
-from tests.integration.sink.conftest import PASSWORD, PostgresServer
+from tests.integration.postgres import PASSWORD, PostgresServer
 from tests.unit.sink.records_of_calls import whole_call
 from tests.unit.sink.stores.suite import Open, StoreSuite
 

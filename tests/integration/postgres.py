@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests of this folder, from the binaries of the pgserver wheel.
+"""A real PostgreSQL server for tests, from the binaries of the pgserver wheel.
 
 PostgreSQL refuses to run as root; then it runs as ``nobody``, from a copy of the binaries where that user cannot reach
 the environment.
