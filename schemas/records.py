@@ -13,28 +13,31 @@ class AsrLane:
 
     Fields:
         utterance: Index of the last completed utterance.
+        heard_to: End of what the stage has been told about, speech or silence; sample position at the channel's rate.
         prompt_tokens: Text tokens before the next window, at most 224.
         language: Language in force.
-        prompt: Prompt in force.
-        hot_words: Hot words in force.
+        prompt: Prompt in force when settings replaced that of started; at most its last 1000 characters.
+        hot_words: Hot words in force when settings replaced those of started; at most 50.
         model: Model name and revision that made the state.
     """
 
     utterance: int
+    heard_to: int
     prompt_tokens: tuple[int, ...]
     language: str | None = None
     prompt: str | None = None
-    hot_words: tuple[str, ...]
+    hot_words: tuple[str, ...] | None = None
     model: str
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
         return {
             "utterance": self.utterance,
+            "heard_to": self.heard_to,
             "prompt_tokens": list(self.prompt_tokens),
             "language": self.language,
             "prompt": self.prompt,
-            "hot_words": list(self.hot_words),
+            "hot_words": None if self.hot_words is None else list(self.hot_words),
             "model": self.model,
         }
 
@@ -43,10 +46,11 @@ class AsrLane:
         """Return the record of an Avro value."""
         return cls(
             utterance=value["utterance"],
+            heard_to=value["heard_to"],
             prompt_tokens=tuple(value["prompt_tokens"]),
             language=value["language"],
             prompt=value["prompt"],
-            hot_words=tuple(value["hot_words"]),
+            hot_words=None if value["hot_words"] is None else tuple(value["hot_words"]),
             model=value["model"],
         )
 
@@ -840,12 +844,14 @@ class LanePosition:
     """How far a lane has read one writer's records.
 
     Fields:
-        writer: Stage that wrote the records; empty where the topic has a single writer.
-        next_sequence: First sequence of the lane's channel that is still needed after a restart.
+        writer: Stage that wrote the records.
+        needed_sequence: First sequence of the lane's channel that must be read again after a restart.
+        next_sequence: First sequence of the lane's channel that has not been processed; what lies between rebuilds buffers, with outputs off.
         next_control: First sequence of channel -1 that has not been applied to this lane.
     """
 
     writer: str
+    needed_sequence: int
     next_sequence: int
     next_control: int
 
@@ -853,6 +859,7 @@ class LanePosition:
         """Return the Avro value of this record."""
         return {
             "writer": self.writer,
+            "needed_sequence": self.needed_sequence,
             "next_sequence": self.next_sequence,
             "next_control": self.next_control,
         }
@@ -862,6 +869,7 @@ class LanePosition:
         """Return the record of an Avro value."""
         return cls(
             writer=value["writer"],
+            needed_sequence=value["needed_sequence"],
             next_sequence=value["next_sequence"],
             next_control=value["next_control"],
         )
@@ -877,6 +885,8 @@ class LaneState:
         channel: 0-based leg, or -1 for the call's control lane.
         positions: Input position per writer.
         output_sequence: Sequence of the next output record of this lane.
+        anchor_sample: start_sample of the lane's last input record; null before any.
+        anchor_time_ms: capture_time_ms of that record.
         released_offset: Highest input offset this state releases.
         generation: Consumer generation of the worker that wrote it.
         ended_offset: Control lane: offset of the call's last record once it has been processed. The state may go when the committed offset has passed it.
@@ -890,6 +900,8 @@ class LaneState:
     channel: int
     positions: tuple[LanePosition, ...]
     output_sequence: int
+    anchor_sample: int | None = None
+    anchor_time_ms: int | None = None
     released_offset: int
     generation: int
     ended_offset: int | None = None
@@ -905,6 +917,8 @@ class LaneState:
             "channel": self.channel,
             "positions": [item.to_avro() for item in self.positions],
             "output_sequence": self.output_sequence,
+            "anchor_sample": self.anchor_sample,
+            "anchor_time_ms": self.anchor_time_ms,
             "released_offset": self.released_offset,
             "generation": self.generation,
             "ended_offset": self.ended_offset,
@@ -922,6 +936,8 @@ class LaneState:
             channel=value["channel"],
             positions=tuple(LanePosition.from_avro(item) for item in value["positions"]),
             output_sequence=value["output_sequence"],
+            anchor_sample=value["anchor_sample"],
+            anchor_time_ms=value["anchor_time_ms"],
             released_offset=value["released_offset"],
             generation=value["generation"],
             ended_offset=value["ended_offset"],
@@ -1249,7 +1265,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VadLane:
-    """State of the vad stage for one channel, at a position where no utterance is open.
+    """State of the vad stage for one channel, at a position where no utterance is about to open.
 
     Fields:
         audio_start: First sample received since the start of the call or the last gap, at the channel's rate; -1 before any audio.
@@ -1261,6 +1277,11 @@ class VadLane:
         watermark: 16 kHz position of the last published watermark.
         floor: 16 kHz position up to which audio has been given to utterances; pre-roll does not reach below it.
         is_paused: True when the feed has been paused since audio_end.
+        is_continuing: True after an utterance that was cut at its maximum length, until speech or silence decides.
+        open_start: 16 kHz start of the open utterance, null when none is open.
+        sent_end: 16 kHz position up to which the open utterance has been published.
+        speech_end: 16 kHz end of the last window of speech.
+        is_first: True while nothing of the open utterance has been published.
     """
 
     audio_start: int
@@ -1272,6 +1293,11 @@ class VadLane:
     watermark: int
     floor: int
     is_paused: bool
+    is_continuing: bool
+    open_start: int | None = None
+    sent_end: int = 0
+    speech_end: int = 0
+    is_first: bool = True
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -1285,6 +1311,11 @@ class VadLane:
             "watermark": self.watermark,
             "floor": self.floor,
             "is_paused": self.is_paused,
+            "is_continuing": self.is_continuing,
+            "open_start": self.open_start,
+            "sent_end": self.sent_end,
+            "speech_end": self.speech_end,
+            "is_first": self.is_first,
         }
 
     @classmethod
@@ -1300,6 +1331,11 @@ class VadLane:
             watermark=value["watermark"],
             floor=value["floor"],
             is_paused=value["is_paused"],
+            is_continuing=value["is_continuing"],
+            open_start=value["open_start"],
+            sent_end=value["sent_end"],
+            speech_end=value["speech_end"],
+            is_first=value["is_first"],
         )
 
 

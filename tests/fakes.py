@@ -165,7 +165,8 @@ class ScriptedAsr:
         heard = [
             (index, word)
             for index, word in enumerate(self.script[place.channel])
-            if self._middle(word) >= start and (self._middle(word) < end if work.is_final else self._begins(word) < end - FRAME)
+            if self._middle(word) >= start
+            and (self._middle(word) < end if work.is_final else self._begins(word) < end - FRAME)
         ]
         tokens = [token for index, _ in heard for token in (2 * index, 2 * index + 1)]
         assert tuple(tokens[: len(work.prefix)]) == work.prefix, "the prefix is not what the window holds"
@@ -311,13 +312,13 @@ class Stage:
         )
 
 
-def stages(call: Call, *, vad: VadConfig = VAD, asr: AsrConfig = ASR, assemble: AssembleConfig = ASSEMBLE) -> dict[str, Stage]:
+def stages(
+    call: Call, *, vad: VadConfig = VAD, asr: AsrConfig = ASR, assemble: AssembleConfig = ASSEMBLE
+) -> dict[str, Stage]:
     """Return the four stream stages, scripted for ``call``."""
     policy = AlignAtt(frame_threshold=10)
     return {
-        "vad": Stage(
-            name="vad", logic=VadLogic(vad), engine=LoudnessVad(), writes=CallSpeech, writers=("ingest",)
-        ),
+        "vad": Stage(name="vad", logic=VadLogic(vad), engine=LoudnessVad(), writes=CallSpeech, writers=("ingest",)),
         "asr": Stage(
             name="asr",
             logic=AsrLogic(asr, policy),
@@ -325,9 +326,7 @@ def stages(call: Call, *, vad: VadConfig = VAD, asr: AsrConfig = ASR, assemble: 
             writes=CallAnnotation,
             writers=("vad",),
         ),
-        "diarize": Stage(
-            name="diarize", logic=DiarizeLogic(), engine=None, writes=CallAnnotation, writers=("vad",)
-        ),
+        "diarize": Stage(name="diarize", logic=DiarizeLogic(), engine=None, writes=CallAnnotation, writers=("vad",)),
         "assemble": Stage(
             name="assemble",
             logic=AssembleLogic(assemble),

@@ -23,7 +23,10 @@ from schemas.codec import decode_plain, encode_plain
 from schemas.records import AsrLane, CallSpeech, Rejected, Speech, Tail, Word, Words
 
 RATE = 16_000
+MAX_PROMPT = 1_000  # characters kept of a prompt that settings bring; the decoder takes 224 tokens
+MAX_HOT_WORDS = 50
 SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+UTTERANCE_TAIL = 16_000  # behind the last word an utterance holds its hangover, which is no rejected speech
 EMPTY: NDArray[np.int16] = np.zeros(0, dtype=np.int16)
 NO_MEMORY = Memory()
 
@@ -55,6 +58,7 @@ class AsrState:
 
     rate: int
     utterance: int = -1
+    heard_to: int = 0  # at the channel's rate
     is_open: bool = False
     window_start: int = 0
     audio: NDArray[np.int16] = field(default_factory=lambda: EMPTY)
@@ -64,10 +68,12 @@ class AsrState:
     committed_end: int = 0
     memory: Memory = NO_MEMORY
     tail: str = ""
+    behind: tuple[Draft, ...] = ()  # what is written when the open utterance is closed
     prompt_tokens: tuple[int, ...] = ()
     language: str | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] = ()
+    is_prompt_set: bool = False  # settings replaced what started said
 
     @property
     def ratio(self) -> int:
@@ -83,7 +89,7 @@ class AsrState:
 class AsrLogic:
     """`pipeline.core.contract.LaneLogic` of the asr stage."""
 
-    kinds = frozenset({"speech", "gap"})
+    kinds = frozenset({"speech", "watermark", "gap"})
     controls = frozenset({"settings", "clear", "ended"})
 
     def __init__(self, config: AsrConfig, policy: CommitPolicy) -> None:
@@ -110,22 +116,25 @@ class AsrLogic:
                 replace(
                     state,
                     language=change.language or state.language,
-                    prompt=state.prompt if change.prompt is None else change.prompt,
-                    hot_words=state.hot_words if change.hot_words is None else change.hot_words,
+                    prompt=state.prompt if change.prompt is None else change.prompt[-MAX_PROMPT:],
+                    hot_words=state.hot_words if change.hot_words is None else change.hot_words[:MAX_HOT_WORDS],
+                    is_prompt_set=state.is_prompt_set or change.prompt is not None or change.hot_words is not None,
                 )
             )
         if record.kind == "clear":
             return Step(replace(state, prompt_tokens=()))
-        gap = (
-            (Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}),)
-            if record.gap is not None
-            else ()
-        )
+        behind: tuple[Draft, ...] = ()
+        if record.kind == "watermark":
+            behind = (Draft(kind="watermark", start_sample=record.start_sample),)
+            state = replace(state, heard_to=max(state.heard_to, record.start_sample))
+        elif record.gap is not None:
+            start = min(max(state.heard_to, record.start_sample), record.gap.end_sample)
+            behind = (Draft(kind="gap", start_sample=start, body={"gap": record.gap}),)
+            state = replace(state, heard_to=record.gap.end_sample)
         if not state.is_open:
-            return Step(state, gap)
+            return Step(state, behind)
         # The rest of the utterance was lost on the way: what was heard of it is decoded to its end.
-        step = self._next(replace(state, end=state.audio_end))
-        return Step(step.state, (*step.outputs, *gap), step.work)
+        return self._next(replace(state, end=state.audio_end, behind=behind))
 
     def apply(self, state: AsrState, work: AsrWork, result: Hypothesis) -> Step[AsrState, AsrWork]:
         """Take in the hypothesis for ``work``."""
@@ -133,16 +142,21 @@ class AsrLogic:
         count, memory = self._policy.commit(result, frames=work.frames, is_final=work.is_final, memory=state.memory)
         fresh = result.words[:count]
         seconds = (position - max(state.committed_end, state.window_start)) / RATE
-        guard = refused_by(fresh, seconds=seconds, min_mean_log_probability=self._config.min_mean_log_probability)
+        guard = refused_by(
+            fresh,
+            seconds=seconds,
+            min_mean_log_probability=self._config.min_mean_log_probability,
+            no_speech_probability=result.no_speech_probability,
+        )
         if guard is not None:
             fresh = ()
-        words = _timed(state, fresh, work.frames)
+        words = _timed(state, fresh, work.frames, is_final=work.is_final)
         tail = _text(result.words[count:]) if guard is None and not work.is_final else ""
         state = replace(state, memory=memory, next_step=position + self._config.step)
         outputs: list[Draft] = []
         rejected: tuple[Rejected, ...] = ()
-        if guard is not None and work.is_final:
-            begin = max(state.committed_end, state.window_start)
+        begin = max(state.committed_end, state.window_start)
+        if guard is not None and work.is_final and (not state.committed or position - begin > UTTERANCE_TAIL):
             rejected = (Rejected(start_sample=begin // state.ratio, end_sample=position // state.ratio, reason=guard),)
         if words or work.is_final:
             state = self._commit(state, words, fresh)
@@ -158,7 +172,7 @@ class AsrLogic:
             )
         state = replace(state, tail=tail)
         if work.is_final:
-            return Step(self._close(state), tuple(outputs))
+            return Step(self._close(state), (*outputs, *state.behind))
         step = self._next(self._cut(state, position))
         return Step(step.state, (*outputs, *step.outputs), step.work)
 
@@ -170,8 +184,9 @@ class AsrLogic:
             utterance=state.utterance,
             prompt_tokens=state.prompt_tokens,
             language=state.language,
-            prompt=state.prompt,
-            hot_words=state.hot_words,
+            heard_to=state.heard_to,
+            prompt=state.prompt if state.is_prompt_set else None,
+            hot_words=state.hot_words if state.is_prompt_set else None,
             model=self._config.model,
         )
         return Snapshot(data=encode_plain(lane))
@@ -184,8 +199,10 @@ class AsrLogic:
             utterance=saved.utterance,
             prompt_tokens=saved.prompt_tokens if saved.model == self._config.model else (),
             language=saved.language,
-            prompt=saved.prompt,
-            hot_words=saved.hot_words,
+            heard_to=saved.heard_to,
+            prompt=lane.started.prompt if saved.prompt is None and saved.hot_words is None else saved.prompt,
+            hot_words=lane.started.hot_words if saved.hot_words is None else saved.hot_words,
+            is_prompt_set=saved.hot_words is not None,
         )
 
     # -- the window ----------------------------------------------------------------------------------------------
@@ -203,7 +220,8 @@ class AsrLogic:
                 f"speech record {record.sequence} does not continue utterance {state.utterance} at sample {state.audio_end // state.ratio}"
             )
         audio = np.concatenate([state.audio, np.frombuffer(speech.audio, dtype="<i2").astype(np.int16)])
-        return replace(state, audio=audio, end=state.window_start + len(audio) if speech.is_last else None)
+        end = state.window_start + len(audio)
+        return replace(state, audio=audio, heard_to=end // state.ratio, end=end if speech.is_last else None)
 
     def _begin(self, state: AsrState, speech: Speech, start: int) -> AsrState:
         return replace(
@@ -225,7 +243,7 @@ class AsrLogic:
         if state.end is not None and state.next_step >= state.end:
             if state.audio_end - state.window_start < FRAME:
                 draft = self._words(state, (), (), state.end)
-                return Step(self._close(state), (draft,))
+                return Step(self._close(state), (draft, *state.behind))
             return Step(state, work=self._work(state, len(state.audio), True))
         if state.next_step <= state.audio_end:
             return Step(state, work=self._work(state, state.next_step - state.window_start, False))
@@ -275,6 +293,7 @@ class AsrLogic:
         return replace(
             state,
             is_open=False,
+            behind=(),
             audio=EMPTY,
             end=None,
             committed=(),
@@ -307,24 +326,24 @@ class AsrLogic:
         return Draft(kind="words", start_sample=words[0].start_sample if words else watermark, body={"words": body})
 
 
-def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int) -> tuple[Word, ...]:
-    """Return the words with sample positions at the channel's rate, in order and within the audio.
+def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int, *, is_final: bool) -> tuple[Word, ...]:
+    """Return the words with sample positions at the channel's rate, within the audio, no two with the same start.
 
     The alignment gives silence before the first word to that word; like faster-whisper, a first word longer than twice the
-    median word is shortened from its start.
+    median word is shortened from its start. The last frame is kept free for a final word that attends to the very end.
     """
     words: list[Word] = []
     lengths = sorted(word.end_frame - word.frames[0] for word in fresh)
     longest = 2 * min(lengths[len(lengths) // 2], 35) if lengths else 0
     for index, word in enumerate(fresh):
-        end_frame = min(word.end_frame, frames)
-        start_frame = (
-            max(word.frames[0], end_frame - max(longest, 15)) if index == 0 and not state.committed else word.frames[0]
-        )
-        start = max(
-            state.window_start + start_frame * FRAME,
-            words[-1].end_sample * state.ratio if words else state.committed_end,
-        )
+        end_frame = min(word.end_frame, frames if is_final else frames - 1)
+        start_frame = min(word.frames[0], frames - 1)
+        if index == 0 and not state.committed:
+            start_frame = max(start_frame, end_frame - max(longest, 15))
+        begin = words[-1].end_sample * state.ratio if words else state.committed_end
+        start = max(state.window_start + start_frame * FRAME, begin)
+        if words and start // state.ratio <= words[-1].start_sample:
+            start = (words[-1].start_sample + 1) * state.ratio
         end = max(state.window_start + end_frame * FRAME, start)
         words.append(
             Word(
@@ -342,7 +361,7 @@ def _text(words: tuple[HypothesisWord, ...]) -> str:
     return "".join(word.text if word.is_joined else f" {word.text}" for word in words).strip()
 
 
-def make(settings: Any, *, model: str, policy: CommitPolicy) -> AsrLogic:
+def make(settings: Any, *, model: str, policy: CommitPolicy, min_mean_log_probability: float) -> AsrLogic:
     """Return the logic for the ``asr`` section of the settings."""
     return AsrLogic(
         AsrConfig(
@@ -351,7 +370,7 @@ def make(settings: Any, *, model: str, policy: CommitPolicy) -> AsrLogic:
             step=round(settings.step_seconds * RATE),
             window=round(settings.window_seconds * RATE),
             prompt_tokens=settings.prompt_tokens,
-            min_mean_log_probability=settings.min_mean_log_probability,
+            min_mean_log_probability=min_mean_log_probability,
         ),
         policy,
     )

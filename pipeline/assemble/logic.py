@@ -1,6 +1,7 @@
 """Words and turns become segments, as pure logic.
 
-A word waits until its speaker is known: until the turns' watermark has passed it, or recognition has gone on for the longest wait.
+A word waits until its speaker is known: until the turns' watermark has passed it, or diarization has gone on for the longest wait
+without naming anybody. How fast the recogniser is decides nothing.
 A segment closes at the end of an utterance, at a change of speaker, at the first sentence end after ``sentence`` samples, and at
 ``longest`` samples; never because of another channel. Positions count at the channel's rate.
 """
@@ -49,6 +50,9 @@ class AssembleState:
     turns: tuple[Turn, ...] = ()
     words_watermark: int = 0
     turns_watermark: int = 0
+    turns_heard_to: int = (
+        0  # how far diarize has come: the wait for a speaker counts on its clock, not on the recogniser's
+    )
     closed_utterance: int = -1
     pending: tuple[_Pending, ...] = ()
 
@@ -69,6 +73,8 @@ class AssembleLogic:
     def plan(self, state: AssembleState, record: CallAnnotation) -> Step[AssembleState, Any]:
         """Take in words, turns or a watermark of the lane, or the end of the call."""
         state = replace(state, call_id=record.call_id)
+        if record.stage == "diarize" and record.kind != "ended":
+            state = replace(state, turns_heard_to=max(state.turns_heard_to, record.start_sample))
         before: list[Draft] = []
         after: list[Draft] = []
         if record.kind == "words" and record.words is not None:
@@ -88,9 +94,8 @@ class AssembleLogic:
                 closed_utterance=_last_utterance(state),
             )
             after.append(Draft(kind="watermark", start_sample=record.start_sample))
-        elif record.kind == "gap":
-            if record.stage == "asr":
-                after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
+        elif record.kind == "gap" and record.stage == "asr":
+            after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
             state = replace(state, closed_utterance=_last_utterance(state))
         is_end = record.kind == "ended"
         if is_end:
@@ -163,7 +168,7 @@ class AssembleLogic:
         speakers: list[str | None] = []
         for item in pending:
             end = item.word.end_sample
-            if is_end or end <= state.turns_watermark or end + wait <= state.words_watermark:
+            if is_end or end <= state.turns_watermark or end + wait <= state.turns_heard_to:
                 speakers.append(_speaker(state.turns, item.word))
             else:
                 break

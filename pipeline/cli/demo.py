@@ -237,7 +237,8 @@ def _tell(document: dict[str, Any], folder: Path) -> None:
     broker = document["broker"]
     lines = [
         f"{len(document['calls'])} calls, {document['audio_seconds']:.0f} s of audio, {document['_segments']} segments",
-        f"word error rate {100 * document['_rate']:.1f} % over {document['_words']} reference words (synthetic speech the demo model was made for)",
+        f"word error rate {100 * document['_rate']:.1f} % over {document['_words']} reference words "
+        "(synthetic speech, which the demo model was made for)",
     ]
     if latency["p50"] is not None:
         lines.append(

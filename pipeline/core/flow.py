@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Envelope, Lane, LaneLogic, R, S, Snapshot, Step, W
-from pipeline.core.errors import PoisonError
+from pipeline.core.errors import FatalError, PoisonError
 from pipeline.core.ids import CALL_CHANNEL
-from schemas.records import CallAnnotation, Degraded, Gap, LanePosition, LaneState, Started
+from pipeline.core.passing import check_control_rate, check_numbers, control_rate, copy_of, gap_before, is_own_degraded
+from schemas.codec import CodecError
+from schemas.records import CallAnnotation, Degraded, LanePosition, LaneState, Started
 
 STATE_VERSION = 1
 MAX_HELD = 64  # a lane without outputs is recorded after this many records, so that their offsets are released
@@ -57,6 +59,7 @@ class _Lane(Generic[S]):
     state: S | None = None
     lane: Lane | None = None
     next_sequence: dict[str, int] = field(default_factory=dict)
+    done_sequence: dict[str, int] = field(default_factory=dict)  # after a restart: what lies below rebuilds buffers
     next_control: dict[str, int] = field(default_factory=dict)
     output_sequence: int = 0
     held: deque[_Held] = field(default_factory=deque)
@@ -114,6 +117,7 @@ class CallFlow(Generic[S, W, R]):
         """
         effects = Effects()
         writer = self._writer_of(record)
+        check_numbers(record)
         if self.is_ended:
             if self._ended_offset is not None and offset > self._ended_offset and not self._is_repeat(record, writer):
                 raise PoisonError(
@@ -167,16 +171,22 @@ class CallFlow(Generic[S, W, R]):
             return
         state, outputs = lane.state, list[Draft]()
         assert state is not None
+        is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
         if record.sequence > expected:
-            state = yield from self._run(self._logic.plan(state, _gap_before(record, lane)), outputs)
+            state = yield from self._run(
+                self._logic.plan(state, gap_before(record, lane.anchor[0] if lane.anchor else record.start_sample)),
+                outputs,
+            )
         if record.kind in self._logic.kinds:
             state = yield from self._run(self._logic.plan(state, record), outputs)
-        else:
-            outputs.append(_copy(record))
+        elif writer == self._writers[0]:
+            outputs.append(copy_of(record))
         lane.state = state
         lane.anchor = (record.start_sample, record.capture_time_ms)
         lane.next_sequence[writer] = record.sequence + 1
         self._hold(lane, _Held(writer, record.sequence, False, offset))
+        if is_rebuilt:
+            return
         effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         lane.is_dirty |= any(draft.counted for draft in outputs) or len(lane.held) >= MAX_HELD
 
@@ -194,11 +204,10 @@ class CallFlow(Generic[S, W, R]):
         if self._started is None:
             if record.kind != "started" or record.started is None:
                 raise PoisonError(f"the call has not started: a {record.kind} record came first")
+            check_control_rate(record, record.started)
             self._open(record)
-        if record.sample_rate_hz != self._lanes[CALL_CHANNEL].rate:
-            raise PoisonError(
-                f"control records of this call count samples at {self._lanes[CALL_CHANNEL].rate} Hz, not {record.sample_rate_hz}"
-            )
+        else:
+            check_control_rate(record, self._started)
         lanes = [lane for lane in self._lanes.values() if record.sequence >= lane.next_control.get(writer, 0)]
         if not lanes or not self._is_sequenced(record):
             effects.released.append(offset)
@@ -209,6 +218,8 @@ class CallFlow(Generic[S, W, R]):
             yield from self._end(record, writer, offset, effects)
             return
         is_authoritative = writer == self._writers[0]
+        # What the lanes say because of the record comes before it, but nothing comes before the start of the call.
+        lanes.sort(key=lambda lane: (lane.channel == CALL_CHANNEL) == (record.kind != "started"))
         for lane in lanes:
             if lane.anchor is None:
                 lane.anchor = (record.start_sample * lane.rate // record.sample_rate_hz, record.capture_time_ms)
@@ -216,9 +227,9 @@ class CallFlow(Generic[S, W, R]):
                 outputs: list[Draft] = []
                 lane.state = yield from self._run(self._logic.plan(lane.state, record), outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
-            elif lane.state is None and is_authoritative:
+            elif lane.state is None and (is_authoritative or is_own_degraded(record, writer)):
                 lane.anchor = (record.start_sample, record.capture_time_ms)
-                effects.outputs.append(self._stamp(lane, _copy(record)))
+                effects.outputs.append(self._stamp(lane, copy_of(record)))
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
 
@@ -234,13 +245,14 @@ class CallFlow(Generic[S, W, R]):
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         control = self._lanes[CALL_CHANNEL]
         control.anchor = (first.start_sample, first.capture_time_ms)
-        effects.outputs.append(self._stamp(control, _copy(first)))
-        for ended_writer, (ended, _) in self._ends.items():
-            control.next_control[ended_writer] = ended.sequence + 1
+        effects.outputs.append(self._stamp(control, copy_of(first)))
+        for lane in self._lanes.values():
+            lane.next_control |= {ended_writer: ended.sequence + 1 for ended_writer, (ended, _) in self._ends.items()}
         self.is_ended = True
         self._ended_offset = max(at for _, at in self._ends.values())
-        control.released_offset = self._ended_offset
-        effects.states.append(self._lane_state(control, None))
+        for lane in sorted(self._lanes.values(), key=lambda lane: lane.channel == CALL_CHANNEL):
+            lane.released_offset = self._ended_offset
+            effects.states.append(self._lane_state(lane, None))
         effects.released += sorted(self._references)
         self._references.clear()
 
@@ -256,7 +268,7 @@ class CallFlow(Generic[S, W, R]):
         lanes = [Lane(channel=channel, started=started) for channel in started.channels]
         states = [self._logic.open(lane) for lane in lanes]
         self._started = started
-        self._lanes[CALL_CHANNEL] = _Lane(CALL_CHANNEL, _control_rate(started))
+        self._lanes[CALL_CHANNEL] = _Lane(CALL_CHANNEL, control_rate(started))
         for lane, state in zip(lanes, states, strict=True):
             self._lanes[lane.channel.channel] = _Lane(lane.channel.channel, lane.channel.sample_rate_hz, state, lane)
 
@@ -339,12 +351,15 @@ class CallFlow(Generic[S, W, R]):
             positions=tuple(
                 LanePosition(
                     writer=writer,
-                    next_sequence=lane.next_sequence.get(writer, 0) if needed is None else needed,
+                    needed_sequence=lane.next_sequence.get(writer, 0) if needed is None else needed,
+                    next_sequence=max(lane.next_sequence.get(writer, 0), lane.done_sequence.get(writer, 0)),
                     next_control=lane.next_control.get(writer, 0),
                 )
                 for writer in self._writers
             ),
             output_sequence=lane.output_sequence,
+            anchor_sample=lane.anchor[0] if lane.anchor else None,
+            anchor_time_ms=lane.anchor[1] if lane.anchor else None,
             released_offset=lane.released_offset,
             generation=self._generation,
             ended_offset=self._ended_offset if is_control else None,
@@ -360,41 +375,30 @@ class CallFlow(Generic[S, W, R]):
         self._poison_offset = control.poison_offset
         self._ended_offset = control.ended_offset
         self.is_ended = control.ended_offset is not None
-        self._lanes[CALL_CHANNEL] = _restored_lane(_Lane(CALL_CHANNEL, _control_rate(control.started)), control)
+        self._lanes[CALL_CHANNEL] = _restored_lane(_Lane(CALL_CHANNEL, control_rate(control.started)), control)
         for channel in control.started.channels:
             lane = Lane(channel=channel, started=control.started)
             entry: _Lane[S] = _Lane(channel.channel, channel.sample_rate_hz, None, lane)
             state = restored.get(channel.channel)
-            if state is not None and state.logic is not None:
-                entry.state = self._logic.restore(lane, state.logic)
+            if state is not None:
                 _restored_lane(entry, state)
-            else:
-                entry.state = self._logic.open(lane)
+            entry.state = (
+                self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state.logic)
+            )
             self._lanes[channel.channel] = entry
 
-
-def _control_rate(started: Started) -> int:
-    """Return the rate at which channel -1 counts samples: the highest of the channels'."""
-    return max(channel.sample_rate_hz for channel in started.channels)
+    def _restored(self, lane: Lane, data: bytes) -> S:
+        try:
+            return self._logic.restore(lane, data)
+        except CodecError as error:
+            raise FatalError(f"the changelog holds a {self._stage} state that cannot be read: {error}") from error
 
 
 def _restored_lane(lane: _Lane[S], state: LaneState) -> _Lane[S]:
-    lane.next_sequence = {position.writer: position.next_sequence for position in state.positions}
+    lane.next_sequence = {position.writer: position.needed_sequence for position in state.positions}
+    lane.done_sequence = {position.writer: position.next_sequence for position in state.positions}
     lane.next_control = {position.writer: position.next_control for position in state.positions}
     lane.output_sequence = state.output_sequence
+    if state.anchor_sample is not None and state.anchor_time_ms is not None:
+        lane.anchor = (state.anchor_sample, state.anchor_time_ms)
     return lane
-
-
-def _copy(record: Any) -> Draft:
-    """Return the draft that passes ``record`` on, with the sub-records every envelope has."""
-    names = ("started", "settings", "hold", "dtmf", "transfer", "gap", "interrupted", "degraded", "ended")
-    body = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
-    return Draft(kind=record.kind, start_sample=record.start_sample, body=body)
-
-
-def _gap_before(record: Any, lane: _Lane[S]) -> Any:
-    """Return the gap record that stands for the records missing before ``record``."""
-    start = min(lane.anchor[0] if lane.anchor else record.start_sample, record.start_sample)
-    blank = {name: None for name in ("audio", "speech", "words", "turns", "tail") if hasattr(record, name)}
-    gap = Gap(end_sample=record.start_sample, reason="missing_records")
-    return replace(record, kind="gap", start_sample=start, gap=gap, **blank)

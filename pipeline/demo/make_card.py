@@ -43,7 +43,7 @@ def make_card(folder: Path) -> Path:
         "languages": ["en"],
         "sample_rate_hz": RATE,
         "padding_seconds": PADDING_SECONDS,
-        "min_mean_log_probability": -3.0,
+        "min_mean_log_probability": -2.0,
         "self_test": {"audio": RECORDING, "language": "en", "text": decode(recorded, folder)[0]},
     }
     path = folder / "card.json"

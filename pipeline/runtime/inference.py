@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic
 
 from pipeline.core.contract import Engine, R, W
+from pipeline.core.errors import FatalError
 
 
 class Inference(Generic[W, R]):
@@ -23,6 +24,7 @@ class Inference(Generic[W, R]):
         self._max_wait = max_wait_ms / 1000
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
         self._queue: asyncio.Queue[tuple[W, asyncio.Future[R]]] = asyncio.Queue()
+        self._waiting: set[asyncio.Future[R]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -32,14 +34,19 @@ class Inference(Generic[W, R]):
     async def infer(self, work: W) -> R:
         """Return the engine's result for ``work``; raises what the engine raised."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
         self._queue.put_nowait((work, future))
         return await future
 
     async def stop(self) -> None:
-        """Stop taking work and wait for the threads."""
+        """Stop taking work and wait for the threads; who still waits hears FatalError."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(FatalError("inference has stopped"))
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     async def _serve(self) -> None:
@@ -51,6 +58,8 @@ class Inference(Generic[W, R]):
                 continue
             try:
                 results = await loop.run_in_executor(self._executor, self._engine.infer, [work for work, _ in batch])
+                if len(results) != len(batch):
+                    raise FatalError(f"the engine gave {len(results)} results for {len(batch)} items")
             except Exception as error:  # every waiting call hears of it
                 for _, future in batch:
                     if not future.done():

@@ -23,7 +23,7 @@ class LaneStates:
     def __init__(self, table: Any, codec: Codec) -> None:
         self._table = table
         self._codec = codec
-        self._cache: dict[bytes, LaneState | None] = {}  # what was written since the last rebalance
+        self._cache: dict[bytes, LaneState] = {}  # what was written since the last rebalance
 
     def forget_cache(self) -> None:
         """Drop what was written: after a rebalance the table is restored from the changelog."""
@@ -53,13 +53,12 @@ class LaneStates:
         await asyncio.gather(*pending)
 
     async def delete(self, partition: int, call_id: str) -> None:
-        """Write tombstones for every lane of a call."""
-        pending = []
-        for channel in self.of_call(call_id):
+        """Write tombstones for every lane of a call, the control lane last: it is how the others are found."""
+        for channel in sorted(self.of_call(call_id), reverse=True):
             key = _key(call_id, channel)
-            pending.append(await self._table.changelog_topic.send(key=key, value=None, partition=partition))
-            self._cache[key] = None
-        await asyncio.gather(*pending)
+            await (await self._table.changelog_topic.send(key=key, value=None, partition=partition))
+            self._cache.pop(key, None)
+            self._table.data.pop(key, None)
 
     def ended(self) -> Iterable[tuple[int, str, int]]:
         """Yield (partition, call_id, ended_offset) of every restored call that has ended."""

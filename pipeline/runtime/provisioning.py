@@ -48,8 +48,11 @@ def subjects(prefix: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def schema_source(settings: Settings) -> SchemaSource:
-    """Return where schema ids come from: the registry when one is configured, else the repository."""
+def schema_source(settings: Settings, *, is_writer: bool = False) -> SchemaSource:
+    """Return where schema ids come from: the registry when one is configured, else the repository.
+
+    For a writer every id is asked for at once. Raises NotReadyError when the registry cannot be asked.
+    """
     if not settings.schemas.registry_url:
         return RepositorySchemas()
     from schemas.registry import Registry, RegistrySchemas
@@ -59,7 +62,10 @@ def schema_source(settings: Settings) -> SchemaSource:
         username=settings.schemas.registry_username,
         password=settings.schemas.registry_password.get_secret_value(),
     )
-    return RegistrySchemas(registry, subjects(settings.topics.prefix))
+    source = RegistrySchemas(registry, subjects(settings.topics.prefix))
+    if is_writer:
+        source.preload()  # a worker must not wait for the registry in the middle of its records
+    return source
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from pipeline.core.errors import UsageError
 
@@ -86,6 +86,12 @@ class VadSettings(Section):
     max_utterance_seconds: float = Field(24.0, ge=5.0, le=28.0)
     watermark_seconds: float = Field(2.0, ge=0.5, le=10.0)
 
+    @model_validator(mode="after")
+    def _check_hysteresis(self) -> Self:
+        if self.negative_threshold > self.threshold:
+            raise ValueError("negative_threshold must not be above threshold")
+        return self
+
 
 class AsrSettings(Section):
     """Recogniser. ``model``: ``demo``, a faster-whisper name (small, large-v3-turbo), or a local folder."""
@@ -100,10 +106,14 @@ class AsrSettings(Section):
     window_seconds: float = Field(
         12.0, ge=4.0, le=28.0, description="Longer windows are cut at the last committed sentence end"
     )
-    padding_seconds: float = Field(0.5, ge=0.0, le=30.0)
+    padding_seconds: float | None = Field(
+        None, ge=0.0, le=30.0, description="Zeros behind every window; unset: what the model's card says, else 0.5"
+    )
     prompt_tokens: int = Field(0, ge=0, le=224, description="Tokens of earlier text given to the next window")
-    min_mean_log_probability: float = Field(
-        -2.0, description="Guard: text below this mean token log probability waits, or is refused at the utterance end"
+    min_mean_log_probability: float | None = Field(
+        None,
+        description="Guard: text below this mean token log probability waits, or is refused at the end of its utterance; "
+        "unset: what the model's card says, else -2.0",
     )
     self_test: Literal["strict", "basic", "off"] = "basic"
     model_cache: str = ""
@@ -121,7 +131,9 @@ class AssembleSettings(Section):
 
     sentence_seconds: float = Field(15.0, gt=0)
     max_segment_seconds: float = Field(30.0, gt=0)
-    speaker_wait_seconds: float = Field(5.0, gt=0, description="Audio time a word waits for its speaker")
+    speaker_wait_seconds: float = Field(
+        5.0, gt=0, description="Audio that diarize goes on past a word before its speaker is unknown"
+    )
 
 
 class StoreSettings(Section):
@@ -204,9 +216,7 @@ def load(
             _refuse_unknown(key, origin)
             section, _, name = key.partition(".")
             merged.setdefault(section, {})[name] = value
-            origins[key] = (
-                origin if origin == "flag" or origin.endswith(".toml") else f"{PREFIX}{section}__{name}".upper()
-            )
+            origins[key] = f"{PREFIX}{section}__{name}".upper() if origin == "environment" else origin
     try:
         return LoadedSettings(settings=Settings.model_validate(merged), origins=origins)
     except ValidationError as error:
@@ -238,8 +248,10 @@ def _from_file(config: Path | None) -> tuple[str, dict[str, Any]]:
     for section, content in document.items():
         if not isinstance(content, dict):
             raise UsageError(f"{path}: {section!r} is not a [section]; {_nearest(section)}")
+        if section not in Settings.model_fields:
+            raise UsageError(f"unknown section [{section}] (from {path.name}); {_nearest(section + '.')}")
         values |= {f"{section}.{name}": value for name, value in content.items()}
-    return path.name if path.name.endswith(".toml") else f"{path.name}.toml", values
+    return path.name, values
 
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

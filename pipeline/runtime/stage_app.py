@@ -85,7 +85,7 @@ def run_stage(spec: StageSpec, settings: Settings, *, status_file: Path | None =
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="callscribe-"))
         app = make_app(spec, settings, servers=servers, folder=Path(folder))
-        StageWorker(app, spec, settings, Codec(schema_source(settings))).attach()
+        StageWorker(app, spec, settings, Codec(schema_source(settings, is_writer=True))).attach()
         _announce(app, status_file)
         silence = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))  # Faust's banner and cursor codes
         worker = faust.Worker(

@@ -35,7 +35,7 @@ from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec, CodecError
-from schemas.records import CallState, LaneState
+from schemas.records import LaneState
 
 log = logging.getLogger("callscribe.worker")
 
@@ -90,7 +90,6 @@ class StageWorker:
         self._input = self._topic(self._input_name)
         self._output = self._topic(topics.topic(spec.output).full_name(prefix))
         self._dead_letters = self._topic(topics.topic("dead-letters").full_name(prefix))
-        self._call_state = self._topic(topics.topic("call.state").full_name(prefix))
         self._table = app.Table(
             "state", partitions=settings.partitions, key_type=bytes, value_type=bytes
         )  # raw by the app's settings
@@ -230,8 +229,6 @@ class StageWorker:
         await asyncio.gather(*sent)
         await self._states.record(call.partition, states.values())
         if call.flow.is_ended and -1 in states:
-            if self._spec.name == "assemble":
-                await self._publish_end(call)
             self._ended[call.partition][call.call_id] = states[-1].ended_offset or 0
         for offset in released:
             self._release(call.partition, offset)
@@ -264,14 +261,6 @@ class StageWorker:
             value=self._codec.encode(output),
             partition=call.partition,
             headers=headers or None,
-        )
-
-    async def _publish_end(self, call: _Call) -> None:
-        state = CallState(call_id=call.call_id, state="complete", feed_epoch=0, time_ms=time.time_ns() // 1_000_000)
-        await (
-            await self._call_state.send(
-                key=call.call_id.encode("ascii"), value=self._codec.encode(state), partition=call.partition
-            )
         )
 
     async def _bury(self, message: Any, error: Exception) -> None:

@@ -41,7 +41,7 @@ class VadLogic:
     """`pipeline.core.contract.LaneLogic` of the vad stage."""
 
     kinds = frozenset({"audio", "gap"})
-    controls = frozenset({"pause", "ended"})
+    controls = frozenset({"pause", "interrupted", "ended"})
 
     def __init__(self, config: VadConfig) -> None:
         self._config = config
@@ -52,10 +52,13 @@ class VadLogic:
 
     def plan(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
         """Take in an audio or gap record of the lane, or a control record of the call."""
+        state = replace(state, is_fresh=False)
         if record.kind == "audio":
             return self._plan_audio(state, record)
         if record.kind == "pause":
             return Step(replace(state, is_paused=True))
+        if record.kind == "interrupted":
+            return self._flush(state, gap=None, pending=None, end=state.audio_end, is_break=True)
         if record.kind == "ended":
             return self._flush(state, gap=None, pending=None, end=state.audio_end)
         if record.gap is None or record.gap.end_sample <= max(state.audio_end, 0):
@@ -71,11 +74,12 @@ class VadLogic:
             state = self._advance(state, probability, outputs, limit=work.flush_to)
         if work.flush_to is None:
             return Step(self._trim(state), tuple(outputs))
-        return self._finish(state, work.flush_to, work.gap, work.pending, outputs)
+        return self._finish(state, work.flush_to, work.gap, work.pending, outputs, is_break=work.is_break)
 
     def snapshot(self, state: VadState) -> Snapshot | None:
-        """Return the state where no utterance is open or about to open."""
-        if state.open_start is not None or state.run_start is not None or state.is_continuing or state.is_rebuilding:
+        """Return the state where no utterance is open or about to open, and where one follows another without silence."""
+        is_open = state.open_start is not None and not (state.is_continuing and state.is_fresh)
+        if is_open or state.run_start is not None or state.is_rebuilding:
             return None
         needed = self._needed_from(state) // state.ratio
         lane = VadLane(
@@ -88,6 +92,11 @@ class VadLogic:
             watermark=state.watermark,
             floor=state.floor,
             is_paused=state.is_paused,
+            is_continuing=state.is_continuing,
+            open_start=state.open_start,
+            sent_end=state.sent_end,
+            speech_end=state.speech_end,
+            is_first=state.is_first,
         )
         return Snapshot(
             data=encode_plain(lane),
@@ -109,7 +118,13 @@ class VadLogic:
             floor=saved.floor,
             is_paused=saved.is_paused,
             audio_from=max(saved.audio_end, 0) * (RATE // lane.channel.sample_rate_hz),
+            is_continuing=saved.is_continuing,
+            open_start=saved.open_start,
+            sent_end=saved.sent_end,
+            speech_end=saved.speech_end,
+            is_first=saved.is_first,
             is_rebuilding=saved.audio_start >= 0,
+            rebuilt_to=saved.audio_end,
         )
 
     # -- audio in ------------------------------------------------------------------------------------------------
@@ -133,7 +148,7 @@ class VadLogic:
             return self._flush(state, gap=gap, pending=record, end=state.audio_end)
         if state.audio_start < 0:
             state = self._begin(state, start)
-        state = self._append(replace(state, is_paused=False), samples)
+        state = self._append(replace(state, is_paused=state.is_paused and start < state.rebuilt_to), samples)
         state = replace(state, audio_end=end, pieces=(*state.pieces, (record.sequence, end)))
         return self._score(state)
 
@@ -178,14 +193,14 @@ class VadLogic:
         return Step(state, work=VadWork(windows_of(state, count), state.hidden, state.cell))
 
     def _flush(
-        self, state: VadState, *, gap: Gap | None, pending: CallAudio | None, end: int
+        self, state: VadState, *, gap: Gap | None, pending: CallAudio | None, end: int, is_break: bool = False
     ) -> Step[VadState, VadWork]:
         """Return the step that scores the rest of a stretch of audio, closes it, and goes on behind it."""
         if state.audio_start < 0 or state.is_rebuilding:
-            return self._finish(state, max(end, 0) * state.ratio, gap, pending, [])
+            return self._finish(state, max(end, 0) * state.ratio, gap, pending, [], is_break=is_break)
         flush_to = state.audio_end * state.ratio
         if state.scored_end < state.audio_from:  # the audio that a restored lane still needed is gone
-            return self._finish(replace(state, scored_end=flush_to), flush_to, gap, pending, [])
+            return self._finish(replace(state, scored_end=flush_to), flush_to, gap, pending, [], is_break=is_break)
         if state.ratio > 1:
             state = self._append(state, np.zeros(TAPS_AHEAD, dtype=np.int16))
         rest = -(flush_to - state.scored_end) % WINDOW if flush_to > state.scored_end else 0
@@ -193,11 +208,20 @@ class VadLogic:
         state = replace(state, audio=np.concatenate([audio, np.zeros(rest, dtype=np.int16)]))
         count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
         if count <= 0:
-            return self._finish(state, flush_to, gap, pending, [])
-        return Step(state, work=VadWork(windows_of(state, count), state.hidden, state.cell, flush_to, gap, pending))
+            return self._finish(state, flush_to, gap, pending, [], is_break=is_break)
+        return Step(
+            state, work=VadWork(windows_of(state, count), state.hidden, state.cell, flush_to, gap, pending, is_break)
+        )
 
     def _finish(
-        self, state: VadState, flush_to: int, gap: Gap | None, pending: CallAudio | None, outputs: list[Draft]
+        self,
+        state: VadState,
+        flush_to: int,
+        gap: Gap | None,
+        pending: CallAudio | None,
+        outputs: list[Draft],
+        *,
+        is_break: bool,
     ) -> Step[VadState, VadWork]:
         """Close what is open at ``flush_to``, declare the gap, and take in the pending record."""
         if state.open_start is None and state.run_start is not None:
@@ -210,8 +234,8 @@ class VadLogic:
         if gap is not None:
             outputs.append(Draft(kind="gap", start_sample=flush_to // state.ratio, body={"gap": gap}))
             state = self._begin(state, gap.end_sample)
-        elif pending is not None:
-            state = self._begin(state, pending.start_sample)
+        elif pending is not None or (is_break and state.audio_start >= 0):
+            state = self._begin(state, state.audio_end if pending is None else pending.start_sample)
         if pending is None:
             return Step(self._trim(state), tuple(outputs))
         step = self._plan_audio(state, pending)
@@ -258,7 +282,7 @@ class VadLogic:
             if state.is_continuing
             else max(state.run_start - self._config.pre_roll, state.floor, state.audio_from)
         )
-        return replace(state, open_start=start, sent_end=start, run_start=None, is_first=True)
+        return replace(state, open_start=start, sent_end=start, run_start=None, is_first=True, is_fresh=True)
 
     def _send(self, state: VadState, available: int, outputs: list[Draft]) -> VadState:
         """Send every complete piece of the open utterance below ``available``."""
@@ -307,6 +331,8 @@ class VadLogic:
         """Return the 16 kHz position from which audio is needed to go on."""
         if state.open_start is not None:
             return min(state.sent_end, state.scored_end) - MARGIN
+        if state.is_continuing:
+            return min(state.floor, state.scored_end) - MARGIN
         quiet_to = state.run_start if state.run_start is not None else state.scored_end
         return min(max(quiet_to - self._config.pre_roll, state.floor), state.scored_end) - MARGIN
 

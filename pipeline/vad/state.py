@@ -45,6 +45,7 @@ class VadWork:
     flush_to: int | None = None  # 16 kHz end of the audio when this is the last of a stretch
     gap: Gap | None = None  # what follows the flush
     pending: CallAudio | None = None  # record that waits behind the flush
+    is_break: bool = False  # the feed was interrupted: what follows starts afresh
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +84,8 @@ class VadState:
     floor: int = 0
     is_paused: bool = False
     is_rebuilding: bool = False
+    rebuilt_to: int = -1  # audio_end of the snapshot: what lies below was already taken in once
+    is_fresh: bool = False  # the open utterance was opened in this step
 
     @property
     def ratio(self) -> int:

@@ -140,7 +140,9 @@ EXTREME = st.sampled_from([2**63 - 1, 2**62, 2**60, -(2**63), -1, 0])
 
 
 @BOUNDED
-@given(start=EXTREME, capture=EXTREME, end=EXTREME, kind=st.sampled_from(["audio", "gap", "odd"]), at=st.integers(2, 15))
+@given(
+    start=EXTREME, capture=EXTREME, end=EXTREME, kind=st.sampled_from(["audio", "gap", "odd"]), at=st.integers(2, 15)
+)
 def test_any_decodable_record_is_used_or_poison(start: int, capture: int, end: int, kind: str, at: int) -> None:
     """design.md 5.5: there is no fourth path. An output or a state that cannot be encoded ends the worker for ever."""
     stage: Stage = stages(CALL)["vad"]

@@ -82,10 +82,18 @@ def test_the_words_before_a_gap_are_written_before_it() -> None:
     """Else assemble closes the utterance at the gap, and its last words become a segment of their own behind it."""
     log = run_chain(PLAIN).outputs["vad"]
     index = next(i for i, record in enumerate(log) if record.speech is not None) + 4
-    made = [record for record in outputs_of(run(stages(PLAIN)["asr"], log[:index] + log[index + 1 :])) if record.kind != "tail"]
+    made = [
+        record
+        for record in outputs_of(run(stages(PLAIN)["asr"], log[:index] + log[index + 1 :]))
+        if record.kind != "tail"
+    ]
     gap = next(i for i, record in enumerate(made) if record.kind == "gap")
     assert made[gap - 1].words is not None and made[gap - 1].words.is_last, [record.kind for record in made]
-    assert not any(record.words.utterance == 0 and record.start_sample < made[gap].start_sample for record in made[gap + 1 :] if record.words)
+    assert not any(
+        record.words.utterance == 0 and record.start_sample < made[gap].start_sample
+        for record in made[gap + 1 :]
+        if record.words
+    )
 
 
 def test_a_token_at_the_threshold_is_within_it() -> None:
@@ -113,9 +121,7 @@ class EdgeWords:
         frames = (work.frames, work.frames) if self._utterances % 2 == 0 else (0, 10)
         self._utterances += 1
         text = f"word{self._utterances}."
-        word = HypothesisWord(
-            text=text, tokens=(1,), frames=frames[:1], end_frame=frames[1], log_probabilities=(-0.1,)
-        )
+        word = HypothesisWord(text=text, tokens=(1,), frames=frames[:1], end_frame=frames[1], log_probabilities=(-0.1,))
         return Hypothesis(words=(word,), end_frame=work.frames, no_speech_probability=0.0)
 
 

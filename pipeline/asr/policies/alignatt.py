@@ -30,9 +30,9 @@ class AlignAtt:
         limit = frames - self._threshold
         safe = 0
         for word in words:
-            if any(frame > limit for frame in word.frames) or "\ufffd" in word.text:
+            if any(frame >= limit for frame in word.frames) or "\ufffd" in word.text:
                 break
             safe += 1
-        if safe == len(words) and hypothesis.end_frame > limit:
+        if safe == len(words) and hypothesis.end_frame >= limit:
             safe -= 1
         return max(safe, 0), Memory()

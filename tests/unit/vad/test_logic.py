@@ -216,4 +216,3 @@ def test_windows_are_scored_once_each_in_order_with_their_context() -> None:
 def test_settings_are_seconds() -> None:
     config = logic.make(VadSettings(pre_roll_seconds=0.3001, hangover_seconds=0.25))._config
     assert (config.pre_roll, config.hangover, config.max_utterance) == (4_802, 4_000, 384_000)
-

@@ -1,0 +1,56 @@
+"""Records on their way through a flow: what is refused, what is copied, what stands for a missing one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pipeline.core.contract import Draft
+from pipeline.core.errors import PoisonError
+from schemas.records import Gap, Started
+
+LARGEST = 2**48
+
+
+def control_rate(started: Started) -> int:
+    """Return the rate at which channel -1 counts samples: the highest of the channels'."""
+    return max(channel.sample_rate_hz for channel in started.channels)
+
+
+def check_control_rate(record: Any, started: Started) -> None:
+    """Refuse a control record that counts samples at another rate than the call's. Raises PoisonError."""
+    if started.channels and record.sample_rate_hz != (rate := control_rate(started)):
+        raise PoisonError(f"control records of this call count samples at {rate} Hz, not {record.sample_rate_hz}")
+
+
+def check_numbers(record: Any) -> None:
+    """Refuse numbers that would not survive arithmetic. Raises PoisonError."""
+    values = {
+        "start_sample": record.start_sample,
+        "sequence": record.sequence,
+        "capture_time_ms": record.capture_time_ms,
+    }
+    if record.gap is not None:
+        values["gap.end_sample"] = record.gap.end_sample
+    for name, value in values.items():
+        if not 0 <= value < LARGEST:
+            raise PoisonError(f"{name} of the record is {value}; 0 to 2^48 is accepted")
+
+
+def is_own_degraded(record: Any, writer: str) -> bool:
+    """Return whether a writer that is not authoritative says that it rejected a record itself."""
+    return record.degraded is not None and record.degraded.stage == writer
+
+
+def copy_of(record: Any) -> Draft:
+    """Return the draft that passes ``record`` on, with the sub-records every envelope has."""
+    names = ("started", "settings", "hold", "dtmf", "transfer", "gap", "interrupted", "degraded", "ended")
+    body = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
+    return Draft(kind=record.kind, start_sample=record.start_sample, body=body)
+
+
+def gap_before(record: Any, start: int) -> Any:
+    """Return the gap record that stands for the records missing before ``record``, from ``start`` at the earliest."""
+    blank = {name: None for name in ("audio", "speech", "words", "turns", "tail") if hasattr(record, name)}
+    gap = Gap(end_sample=record.start_sample, reason="missing_records")
+    return replace(record, kind="gap", start_sample=min(start, record.start_sample), gap=gap, **blank)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.assemble import logic
+from pipeline.core.contract import Lane
+from pipeline.runtime.settings import AssembleSettings
+from schemas.records import CallAnnotation, Channel, Gap, Rejected, Started, Turn, Turns, Word, Words
+from tests.fakes import ASSEMBLE, CALL, Call, outputs_of, run, run_chain, said, stages
+
+RATE = 8_000
+CHANNEL = Channel(channel=0, role="agent", sample_rate_hz=RATE, encoding="mulaw", language="en", offset_samples=0)
+LANE = Lane(channel=CHANNEL, started=Started(channels=(CHANNEL,), hot_words=()))
+
+
+def annotation(kind: str, *, stage: str = "asr", start: float = 0.0, **body: Any) -> CallAnnotation:
+    return CallAnnotation(
+        call_id=CALL,
+        stage=stage,
+        kind=kind,
+        channel=0,
+        sequence=0,
+        start_sample=round(start * RATE),
+        sample_rate_hz=RATE,
+        capture_time_ms=0,
+        **body,
+    )
+
+
+def words(
+    text: str,
+    at: float,
+    *,
+    utterance: int = 0,
+    is_last: bool = False,
+    seconds: float = 0.5,
+    rejected: tuple[Rejected, ...] = (),
+) -> CallAnnotation:
+    made = tuple(
+        Word(
+            text=part,
+            start_sample=round((at + i * seconds) * RATE),
+            end_sample=round((at + (i + 1) * seconds) * RATE),
+            probability=0.5,
+        )
+        for i, part in enumerate(text.split())
+    )
+    body = Words(
+        utterance=utterance,
+        is_last=is_last,
+        words=made,
+        rejected=rejected,
+        watermark_sample=made[-1].end_sample if made else round(at * RATE),
+        language="en",
+        model="m@1",
+        policy="alignatt",
+    )
+    return annotation("words", start=at, words=body)
+
+
+def turns(*spans: tuple[str, float, float | None], watermark: float) -> CallAnnotation:
+    made = tuple(
+        Turn(speaker=name, start_sample=round(start * RATE), end_sample=None if end is None else round(end * RATE))
+        for name, start, end in spans
+    )
+    return annotation("turns", stage="diarize", turns=Turns(turns=made, watermark_sample=round(watermark * RATE)))
+
+
+AGENT = turns(("agent", 0.0, None), watermark=1e6)
+
+
+def drive(*records: CallAnnotation) -> tuple[logic.AssembleState, list[Any]]:
+    assemble = logic.AssembleLogic(ASSEMBLE)
+    state, drafts = assemble.open(LANE), []
+    for record in records:
+        step = assemble.plan(state, record)
+        assert step.work is None
+        state = step.state
+        drafts += step.outputs
+    return state, drafts
+
+
+def segments(drafts: Sequence[Any]) -> list[tuple[str, str]]:
+    return [(d.body["segment"].speaker, d.body["segment"].text) for d in drafts if d.kind == "segment"]
+
+
+def test_an_utterance_is_a_segment() -> None:
+    state, drafts = drive(AGENT, words("one two", 1.0), words("three.", 2.0, is_last=True))
+    assert segments(drafts) == [("agent", "one two three.")]
+    segment = drafts[0].body["segment"]
+    assert segment.segment_id == f"{CALL}/0/8000"
+    assert (drafts[0].start_sample, segment.end_sample, segment.role) == (8_000, 20_000, "agent")
+    assert (segment.language, segment.model, segment.policy, segment.revision) == ("en", "m@1", "alignatt", 0)
+    assert [word.text for word in segment.words] == ["one", "two", "three."]
+    assert state.pending == ()
+
+
+def test_nothing_is_closed_before_the_utterance_ends() -> None:
+    state, drafts = drive(AGENT, words("one two", 1.0))
+    assert drafts == []
+    assert len(state.pending) == 2
+    assert logic.AssembleLogic(ASSEMBLE).snapshot(state) is None
+
+
+def test_a_sentence_end_closes_once_the_segment_is_long() -> None:
+    _, drafts = drive(AGENT, words("a b. c d e f g. h", 0.0), words("", 4.0, is_last=True))
+    assert segments(drafts) == [("agent", "a b. c d e f g."), ("agent", "h")]
+
+
+def test_no_segment_is_longer_than_the_longest() -> None:
+    _, drafts = drive(AGENT, words("x " * 20, 0.0), words("", 10.0, is_last=True))
+    assert [len(text.split()) for _, text in segments(drafts)] == [12, 8]
+
+
+def test_two_utterances_are_two_segments() -> None:
+    _, drafts = drive(AGENT, words("a", 0.0, is_last=True), words("b", 2.0, utterance=1, is_last=True))
+    assert segments(drafts) == [("agent", "a"), ("agent", "b")]
+
+
+def test_a_change_of_speaker_closes() -> None:
+    spoken = turns(("ann", 0.0, 1.0), ("bob", 1.0, 9.0), watermark=9.0)
+    _, drafts = drive(spoken, words("a b c d", 0.0, is_last=True))
+    assert segments(drafts) == [("ann", "a b"), ("bob", "c d")]
+
+
+def test_a_word_waits_for_its_speaker() -> None:
+    spoken = turns(("ann", 0.0, 9.0), watermark=0.7)
+    state, drafts = drive(spoken, words("a b", 0.0, is_last=True))
+    assert drafts == []
+    assert len(state.pending) == 2
+    _, drafts = drive(spoken, words("a b", 0.0, is_last=True), annotation("watermark", stage="diarize", start=1.0))
+    assert segments(drafts) == [("ann", "a b")]
+
+
+def test_the_wait_is_bounded() -> None:
+    _, drafts = drive(words("a", 0.0, is_last=True), annotation("watermark", start=5.4))
+    assert segments(drafts) == []
+    _, drafts = drive(words("a", 0.0, is_last=True), annotation("watermark", start=5.5))
+    assert segments(drafts) == [("unknown", "a")]
+
+
+def test_the_speaker_is_whose_turn_overlaps_the_word_most() -> None:
+    spoken = turns(("ann", 0.0, 0.4), ("bob", 0.4, 1.0), watermark=9.0)
+    _, drafts = drive(spoken, words("a", 0.0, is_last=True, seconds=1.0))
+    assert segments(drafts) == [("bob", "a")]
+    _, drafts = drive(turns(("ann", 5.0, 6.0), watermark=9.0), words("a", 0.0, is_last=True))
+    assert segments(drafts) == [("unknown", "a")]
+
+
+def test_a_turn_is_extended() -> None:
+    _, drafts = drive(
+        turns(("ann", 0.0, 0.1), watermark=0.1),
+        turns(("ann", 0.0, 2.0), watermark=2.0),
+        words("a b", 1.0, is_last=True),
+    )
+    assert segments(drafts) == [("ann", "a b")]
+
+
+def test_turns_behind_every_word_are_forgotten() -> None:
+    many = turns(*((f"s{i}", i * 1.0, i + 1.0) for i in range(50)), watermark=50.0)
+    state, _ = drive(many, words("a", 45.0, is_last=True), annotation("watermark", start=48.0))
+    assert [turn.speaker for turn in state.turns] == ["s48", "s49"]
+
+
+def test_the_end_closes_everything() -> None:
+    state, drafts = drive(words("a b", 0.0), annotation("ended", start=1.0))
+    assert segments(drafts) == [("unknown", "a b")]
+    assert state.pending == ()
+
+
+def test_a_gap_is_passed_on_behind_the_words_before_it() -> None:
+    gap = annotation("gap", start=3.0, gap=Gap(end_sample=32_000, reason="missing_audio"))
+    _, drafts = drive(AGENT, words("a b", 0.0), gap)
+    assert [d.kind for d in drafts] == ["segment", "gap"]
+    _, drafts = drive(AGENT, replace(gap, stage="diarize"))
+    assert drafts == []
+
+
+def test_a_watermark_is_passed_on_behind_the_words_before_it() -> None:
+    _, drafts = drive(AGENT, words("a b", 0.0), annotation("watermark", start=3.0))
+    assert [(d.kind, d.start_sample) for d in drafts] == [("segment", 0), ("watermark", 24_000)]
+
+
+def test_refused_text_marks_the_call() -> None:
+    refused = Rejected(start_sample=8_000, end_sample=16_000, reason="repetition")
+    _, drafts = drive(words("", 2.0, is_last=True, rejected=(refused,)))
+    (draft,) = drafts
+    assert (draft.kind, draft.start_sample) == ("degraded", 8_000)
+    assert (draft.body["degraded"].stage, draft.body["degraded"].reason) == ("asr", "rejected_text:repetition")
+
+
+def test_joined_words_have_no_space() -> None:
+    record = words("東 京 です", 0.0, is_last=True)
+    joined = tuple(replace(word, is_joined=True) for word in record.words.words)  # type: ignore[union-attr]
+    _, drafts = drive(AGENT, replace(record, words=replace(record.words, words=joined)))
+    assert segments(drafts) == [("agent", "東京です")]
+
+
+def test_a_state_goes_on_where_it_was() -> None:
+    assemble = logic.AssembleLogic(ASSEMBLE)
+    state, _ = drive(AGENT, words("a", 0.0, is_last=True), annotation("watermark", start=1.0))
+    snapshot = assemble.snapshot(state)
+    assert snapshot is not None
+    restored = assemble.restore(LANE, snapshot.data)
+    record = words("b", 2.0, utterance=1, is_last=True)
+    assert assemble.plan(restored, record).outputs == assemble.plan(state, record).outputs
+
+
+def test_settings_are_seconds() -> None:
+    config = logic.make(AssembleSettings(sentence_seconds=10, speaker_wait_seconds=2))._config
+    assert (config.sentence_seconds, config.longest_seconds, config.wait_seconds) == (10, 30, 2)
+
+
+@pytest.mark.parametrize("roles", [("agent", "customer"), ("mixed", "mixed")])
+def test_no_channel_waits_for_another(roles: tuple[str, str]) -> None:
+    call = Call(script={0: said("hello there.", at=0.4), 1: ()}, seconds=4.0, roles=roles)
+    log = [record for record in run_chain(call).annotations if record.channel != 1]
+    made = outputs_of(run(stages(call)["assemble"], log))
+    assert [record.segment.text for record in made if record.segment] == ["hello there."]
