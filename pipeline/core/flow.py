@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Envelope, Lane, LaneLogic, R, S, Snapshot, Step, W
+from pipeline.core.entries import Held, LaneEntry, restored_entry
 from pipeline.core.errors import FatalError, PoisonError
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.core.passing import check_control_rate, check_numbers, control_rate, copy_of, gap_before, is_own_degraded
@@ -38,39 +39,6 @@ class Effects:
     outputs: list[Any] = field(default_factory=list)
     states: list[LaneState] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Held:
-    """An input record a lane may still need after a restart."""
-
-    writer: str
-    sequence: int
-    is_control: bool
-    offset: int
-
-
-@dataclass(slots=True)
-class _Lane(Generic[S]):
-    """One channel of the call, or the call's control lane (``state`` None)."""
-
-    channel: int
-    rate: int
-    state: S | None = None
-    lane: Lane | None = None
-    next_sequence: dict[str, int] = field(default_factory=dict)
-    done_sequence: dict[str, int] = field(default_factory=dict)  # after a restart: what lies below rebuilds buffers
-    next_control: dict[str, int] = field(default_factory=dict)
-    output_sequence: int = 0
-    held: deque[_Held] = field(default_factory=deque)
-    anchor: tuple[int, int] | None = None  # (sample, ms since the epoch)
-    released_offset: int = -1
-    is_dirty: bool = False
-
-    def capture_time_ms(self, sample: int) -> int:
-        if self.anchor is None:
-            return 0
-        return self.anchor[1] + (sample - self.anchor[0]) * 1000 // self.rate
 
 
 class CallFlow(Generic[S, W, R]):
@@ -100,7 +68,7 @@ class CallFlow(Generic[S, W, R]):
         self._stage = stage
         self._generation = generation
         self._started: Started | None = None
-        self._lanes: dict[int, _Lane[S]] = {}
+        self._lanes: dict[int, LaneEntry[S]] = {}
         self._references: dict[int, int] = {}
         self._ends: dict[str, tuple[Envelope, int]] = {}
         self._ended_offset: int | None = None
@@ -184,7 +152,7 @@ class CallFlow(Generic[S, W, R]):
         lane.state = state
         lane.anchor = (record.start_sample, record.capture_time_ms)
         lane.next_sequence[writer] = record.sequence + 1
-        self._hold(lane, _Held(writer, record.sequence, False, offset))
+        self._hold(lane, Held(writer, record.sequence, False, offset))
         if is_rebuilt:
             return
         effects.outputs += [self._stamp(lane, draft) for draft in outputs]
@@ -213,7 +181,7 @@ class CallFlow(Generic[S, W, R]):
             effects.released.append(offset)
             return
         for lane in lanes:
-            self._hold(lane, _Held(writer, record.sequence, True, offset))
+            self._hold(lane, Held(writer, record.sequence, True, offset))
         if record.kind == "ended":
             yield from self._end(record, writer, offset, effects)
             return
@@ -268,9 +236,11 @@ class CallFlow(Generic[S, W, R]):
         lanes = [Lane(channel=channel, started=started) for channel in started.channels]
         states = [self._logic.open(lane) for lane in lanes]
         self._started = started
-        self._lanes[CALL_CHANNEL] = _Lane(CALL_CHANNEL, control_rate(started))
+        self._lanes[CALL_CHANNEL] = LaneEntry(CALL_CHANNEL, control_rate(started))
         for lane, state in zip(lanes, states, strict=True):
-            self._lanes[lane.channel.channel] = _Lane(lane.channel.channel, lane.channel.sample_rate_hz, state, lane)
+            self._lanes[lane.channel.channel] = LaneEntry(
+                lane.channel.channel, lane.channel.sample_rate_hz, state, lane
+            )
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
@@ -288,7 +258,7 @@ class CallFlow(Generic[S, W, R]):
         counts = {} if lane is None else lane.next_control if record.channel == CALL_CHANNEL else lane.next_sequence
         return not self._is_sequenced(record) or record.sequence < counts.get(writer, 0)
 
-    def _stamp(self, lane: _Lane[S], draft: Draft) -> Any:
+    def _stamp(self, lane: LaneEntry[S], draft: Draft) -> Any:
         sequence = lane.output_sequence
         lane.output_sequence += draft.counted
         extra: dict[str, Any] = {"stage": self._stage} if self._writes is CallAnnotation else {}
@@ -304,7 +274,7 @@ class CallFlow(Generic[S, W, R]):
             **draft.body,
         )
 
-    def _hold(self, lane: _Lane[S], held: _Held) -> None:
+    def _hold(self, lane: LaneEntry[S], held: Held) -> None:
         lane.held.append(held)
         self._references[held.offset] = self._references.get(held.offset, 0) + 1
 
@@ -322,7 +292,7 @@ class CallFlow(Generic[S, W, R]):
                     continue
             waiting = {(writer, ended.sequence) for writer, (ended, _) in self._ends.items()}
             needed = snapshot.needed_sequence if snapshot else None
-            kept: deque[_Held] = deque()
+            kept: deque[Held] = deque()
             for held in lane.held:
                 is_needed = (
                     (held.writer, held.sequence) in waiting
@@ -341,7 +311,7 @@ class CallFlow(Generic[S, W, R]):
             lane.is_dirty = False
             effects.states.append(self._lane_state(lane, snapshot))
 
-    def _lane_state(self, lane: _Lane[S], snapshot: Snapshot | None) -> LaneState:
+    def _lane_state(self, lane: LaneEntry[S], snapshot: Snapshot | None) -> LaneState:
         needed = snapshot.needed_sequence if snapshot else None
         is_control = lane.channel == CALL_CHANNEL
         return LaneState(
@@ -375,13 +345,13 @@ class CallFlow(Generic[S, W, R]):
         self._poison_offset = control.poison_offset
         self._ended_offset = control.ended_offset
         self.is_ended = control.ended_offset is not None
-        self._lanes[CALL_CHANNEL] = _restored_lane(_Lane(CALL_CHANNEL, control_rate(control.started)), control)
+        self._lanes[CALL_CHANNEL] = restored_entry(LaneEntry(CALL_CHANNEL, control_rate(control.started)), control)
         for channel in control.started.channels:
             lane = Lane(channel=channel, started=control.started)
-            entry: _Lane[S] = _Lane(channel.channel, channel.sample_rate_hz, None, lane)
+            entry: LaneEntry[S] = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
             state = restored.get(channel.channel)
             if state is not None:
-                _restored_lane(entry, state)
+                restored_entry(entry, state)
             entry.state = (
                 self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state.logic)
             )
@@ -392,13 +362,3 @@ class CallFlow(Generic[S, W, R]):
             return self._logic.restore(lane, data)
         except CodecError as error:
             raise FatalError(f"the changelog holds a {self._stage} state that cannot be read: {error}") from error
-
-
-def _restored_lane(lane: _Lane[S], state: LaneState) -> _Lane[S]:
-    lane.next_sequence = {position.writer: position.needed_sequence for position in state.positions}
-    lane.done_sequence = {position.writer: position.next_sequence for position in state.positions}
-    lane.next_control = {position.writer: position.next_control for position in state.positions}
-    lane.output_sequence = state.output_sequence
-    if state.anchor_sample is not None and state.anchor_time_ms is not None:
-        lane.anchor = (state.anchor_sample, state.anchor_time_ms)
-    return lane

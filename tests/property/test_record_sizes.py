@@ -10,7 +10,7 @@ from tests.fakes import Call, run_chain, transcript, words_of
 from tests.property.durable import BOUNDED, calls
 
 SIZES = (0.02, 0.064, 0.1, 0.37, 1.0, 2.0)
-CONTROLS = {"pause": {}, "resume": {}, "hold": {"hold": Hold(active=True)}}
+CONTROLS = {"pause": {}, "resume": {}, "hold": {"hold": Hold(active=True)}, "interrupted": {}}
 
 
 @BOUNDED

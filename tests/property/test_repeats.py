@@ -63,21 +63,34 @@ def test_missing_audio_is_a_gap_and_the_rest_is_transcribed(call: Call, data: st
         assert words_of(segments, channel) == [word.text for word in call.script[channel]]
 
 
-def without(records: list[CallAudio], missing: set[int]) -> list[CallAudio]:
-    """Leave out audio the feed never had: a hole in the samples, none in the sequences."""
+def without(records: list[CallAudio], missing: set[int], *, is_counted: bool) -> list[CallAudio]:
+    """Leave out audio: records that were lost (``is_counted``), or audio the feed never had, a hole in the samples only."""
     kept, gone = [], dict.fromkeys(range(4), 0)
     for record in records:
         if record.kind == "audio" and record.sequence in missing:
             gone[record.channel] += 1
         else:
-            kept.append(replace(record, sequence=record.sequence - gone.get(record.channel, 0)))
+            shift = 0 if is_counted else gone.get(record.channel, 0)
+            kept.append(replace(record, sequence=record.sequence - shift))
     return kept
 
 
 @BOUNDED
-@given(call=calls(), missing=st.sets(st.integers(0, 30), max_size=6), schedule=crashes(2))
-def test_holes_in_the_audio_and_restarts(call: Call, missing: set[int], schedule: list[Crash]) -> None:
-    assert_same(stages(call)["vad"], without(call.records(), missing), schedule)
+@given(call=calls(), missing=st.sets(st.integers(0, 30), max_size=6), is_counted=st.booleans(), schedule=crashes(2))
+def test_holes_in_the_audio_and_restarts(
+    call: Call, missing: set[int], is_counted: bool, schedule: list[Crash]
+) -> None:
+    assert_same(stages(call)["vad"], without(call.records(), missing, is_counted=is_counted), schedule)
+
+
+@BOUNDED
+@given(call=calls(), name=NAMES, missing=st.sets(st.integers(1, 60), max_size=4), schedule=crashes(2))
+def test_records_lost_between_stages_and_restarts(
+    call: Call, name: str, missing: set[int], schedule: list[Crash]
+) -> None:
+    log = log_of(call, name)
+    kept = [record for index, record in enumerate(log) if index not in missing or record.channel < 0]
+    assert_same(stages(call)[name], kept, schedule)
 
 
 @BOUNDED

@@ -136,10 +136,13 @@ def test_a_word_waits_for_its_speaker() -> None:
     assert segments(drafts) == [("ann", "a b")]
 
 
-def test_the_wait_is_bounded() -> None:
-    _, drafts = drive(words("a", 0.0, is_last=True), annotation("watermark", start=5.4))
+def test_the_wait_is_bounded_by_how_far_diarize_has_come() -> None:
+    spoken = words("a", 0.0, is_last=True)
+    _, drafts = drive(spoken, annotation("watermark", start=60.0))
     assert segments(drafts) == []
-    _, drafts = drive(words("a", 0.0, is_last=True), annotation("watermark", start=5.5))
+    _, drafts = drive(spoken, annotation("unheard_of", stage="diarize", start=5.4))
+    assert segments(drafts) == []
+    _, drafts = drive(spoken, annotation("unheard_of", stage="diarize", start=5.5))
     assert segments(drafts) == [("unknown", "a")]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
-from pipeline.core.errors import PoisonError
+from pipeline.core.errors import FatalError, PoisonError
 from pipeline.core.flow import MAX_HELD, CallFlow, Effects
 from schemas.records import CallAnnotation, CallSegment, CallSpeech, Ended, Hold, Speech
-from tests.fakes import CALL, CODEC, EPOCH_MS, Call, said
+from tests.fakes import CALL, CODEC, EPOCH_MS, Call, said, stages, step
 
 STARTED = Call(script={0: (), 1: said("hello", at=0.1)}, seconds=1.0).started
 
@@ -228,7 +228,7 @@ def test_the_end_comes_after_the_last_output_of_every_lane() -> None:
     effects = feed(target, ended(), 2)
     assert [(r.kind, r.channel) for r in effects.outputs] == [("last", 0), ("last", 1), ("ended", -1)]
     assert effects.released == [1, 2]
-    assert [state.ended_offset for state in effects.states] == [2]
+    assert [(state.channel, state.ended_offset) for state in effects.states] == [(0, None), (1, None), (-1, 2)]
     assert target.is_ended
     assert feed(target, speech(0), 3).released == [3]
     with pytest.raises(PoisonError, match="has ended"):
@@ -290,6 +290,15 @@ def test_a_flow_goes_on_from_its_states() -> None:
     again = flow(restored=kept)
     assert feed(again, speech(2), 3).outputs == []
     assert feed(again, speech(3), 4).outputs == feed(target, speech(3), 4).outputs
+
+
+@pytest.mark.parametrize("name", ["vad", "asr", "diarize", "assemble"])
+def test_a_state_that_cannot_be_read_is_fatal(name: str) -> None:
+    call = Call(script={0: ()}, seconds=1.0)
+    stage, records = stages(call)["vad"], call.records()
+    states = {state.channel: state for state in step(stage.flow(), stage, records[0], 0).states}
+    with pytest.raises(FatalError):
+        stages(call)[name].flow(states | {0: replace(states[0], logic=b"\xff" * 3)})
 
 
 def test_a_call_that_ended_stays_ended() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.errors import FatalError
 from pipeline.runtime.inference import Inference
 
 
@@ -151,6 +152,30 @@ def test_a_call_that_is_dropped_while_its_batch_runs_leaves_the_others_alone() -
         return await calls[1]
 
     assert serve(engine, use, max_batch=2, max_wait_ms=1_000) == 4
+
+
+class Losing(Doubling):
+    """An engine with a fault: it loses an item of every batch."""
+
+    def infer(self, batch: Sequence[int]) -> list[int]:
+        return super().infer(batch)[1:]
+
+
+def test_an_engine_that_loses_an_item_is_fatal_for_all_of_the_batch() -> None:
+    results = serve(Losing(), all_of(1, 2, 3), max_batch=2, max_wait_ms=1)
+    assert [type(result) for result in results] == [FatalError] * 3
+
+
+def test_who_waits_when_inference_stops_is_told() -> None:
+    async def use(inference: Inference[int, int]) -> Any:
+        waiting = asyncio.ensure_future(inference.infer(1))
+        await asyncio.sleep(0)
+        await inference.stop()
+        with pytest.raises(FatalError, match="stopped"):
+            await waiting
+        return True
+
+    assert serve(Doubling(), use, max_batch=4, max_wait_ms=60_000)
 
 
 def test_stopping_ends_threads() -> None:

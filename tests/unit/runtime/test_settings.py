@@ -48,7 +48,8 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[kafak]\nport = 1\n", "unknown setting kafak.port"),
+        ("[kafak]\nport = 1\n", "kafak.*callscribe.toml.*nearest known one is kafka"),
+        ("[kafak]\n", "kafak.*callscribe.toml.*nearest known one is kafka"),
         ('[kafka]\nbootstrap_server = "x"\n', "nearest known one is kafka.bootstrap_servers"),
         ("[vad.deep]\nx = 1\n", "unknown setting vad.deep"),
         ("threshold = 1\n", "is not a \\[section\\]"),
@@ -71,6 +72,17 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not TOML"):
         load(config=tmp_path / "b.toml", environment={})
+
+
+def test_an_origin_is_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "production.conf"
+    path.write_text("[vad]\nthreshold = 0.6\n", encoding="utf-8")
+    assert load(config=path, environment={}).origins == {"vad.threshold": "production.conf"}
+
+
+def test_thresholds_that_make_no_hysteresis_are_refused() -> None:
+    with pytest.raises(UsageError):
+        load(environment={"CALLSCRIBE_VAD__THRESHOLD": "0.3", "CALLSCRIBE_VAD__NEGATIVE_THRESHOLD": "0.6"})
 
 
 @pytest.mark.parametrize(
