@@ -17,7 +17,7 @@ class AsrLane:
         prompt_tokens: Text tokens before the next window, at most 224.
         language: Language in force.
         prompt: Prompt in force when settings replaced that of started; at most its last 1000 characters.
-        hot_words: Hot words in force when settings replaced those of started; at most 50.
+        hot_words: Hot words in force when settings replaced those of started; at most 1000 characters.
         model: Model name and revision that made the state.
     """
 
@@ -64,12 +64,14 @@ class AssembleLane:
         words_watermark: No word starts below this position.
         turns_watermark: Speakers below this position are final.
         utterance: Index of the last utterance seen.
+        turns_heard_to: How far diarize has come: start of its last record.
     """
 
     turns: tuple[Turn, ...]
     words_watermark: int
     turns_watermark: int
     utterance: int
+    turns_heard_to: int = 0
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -78,6 +80,7 @@ class AssembleLane:
             "words_watermark": self.words_watermark,
             "turns_watermark": self.turns_watermark,
             "utterance": self.utterance,
+            "turns_heard_to": self.turns_heard_to,
         }
 
     @classmethod
@@ -88,6 +91,7 @@ class AssembleLane:
             words_watermark=value["words_watermark"],
             turns_watermark=value["turns_watermark"],
             utterance=value["utterance"],
+            turns_heard_to=value["turns_heard_to"],
         )
 
 

@@ -24,7 +24,7 @@ from schemas.records import AsrLane, CallSpeech, Rejected, Speech, Tail, Word, W
 
 RATE = 16_000
 MAX_PROMPT = 1_000  # characters kept of a prompt that settings bring; the decoder takes 224 tokens
-MAX_HOT_WORDS = 50
+MAX_HOT_WORDS = 1_000  # characters of all together
 SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 UTTERANCE_TAIL = 16_000  # behind the last word an utterance holds its hangover, which is no rejected speech
 EMPTY: NDArray[np.int16] = np.zeros(0, dtype=np.int16)
@@ -73,7 +73,8 @@ class AsrState:
     language: str | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] = ()
-    is_prompt_set: bool = False  # settings replaced what started said
+    is_prompt_set: bool = False  # settings replaced the prompt of started
+    is_hot_words_set: bool = False  # settings replaced its hot words
 
     @property
     def ratio(self) -> int:
@@ -117,8 +118,9 @@ class AsrLogic:
                     state,
                     language=change.language or state.language,
                     prompt=state.prompt if change.prompt is None else change.prompt[-MAX_PROMPT:],
-                    hot_words=state.hot_words if change.hot_words is None else change.hot_words[:MAX_HOT_WORDS],
-                    is_prompt_set=state.is_prompt_set or change.prompt is not None or change.hot_words is not None,
+                    hot_words=state.hot_words if change.hot_words is None else _shortened(change.hot_words),
+                    is_prompt_set=state.is_prompt_set or change.prompt is not None,
+                    is_hot_words_set=state.is_hot_words_set or change.hot_words is not None,
                 )
             )
         if record.kind == "clear":
@@ -186,7 +188,7 @@ class AsrLogic:
             language=state.language,
             heard_to=state.heard_to,
             prompt=state.prompt if state.is_prompt_set else None,
-            hot_words=state.hot_words if state.is_prompt_set else None,
+            hot_words=state.hot_words if state.is_hot_words_set else None,
             model=self._config.model,
         )
         return Snapshot(data=encode_plain(lane))
@@ -200,9 +202,10 @@ class AsrLogic:
             prompt_tokens=saved.prompt_tokens if saved.model == self._config.model else (),
             language=saved.language,
             heard_to=saved.heard_to,
-            prompt=lane.started.prompt if saved.prompt is None and saved.hot_words is None else saved.prompt,
+            prompt=lane.started.prompt if saved.prompt is None else saved.prompt,
             hot_words=lane.started.hot_words if saved.hot_words is None else saved.hot_words,
-            is_prompt_set=saved.hot_words is not None,
+            is_prompt_set=saved.prompt is not None,
+            is_hot_words_set=saved.hot_words is not None,
         )
 
     # -- the window ----------------------------------------------------------------------------------------------
@@ -336,7 +339,8 @@ def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int, *, i
     lengths = sorted(word.end_frame - word.frames[0] for word in fresh)
     longest = 2 * min(lengths[len(lengths) // 2], 35) if lengths else 0
     for index, word in enumerate(fresh):
-        end_frame = min(word.end_frame, frames if is_final else frames - 1)
+        is_closing = is_final and index == len(fresh) - 1
+        end_frame = min(word.end_frame, frames if is_closing else frames - 1)
         start_frame = min(word.frames[0], frames - 1)
         if index == 0 and not state.committed:
             start_frame = max(start_frame, end_frame - max(longest, 15))
@@ -355,6 +359,16 @@ def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int, *, i
             )
         )
     return tuple(words)
+
+
+def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the leading words that fit into the state of a lane."""
+    kept: list[str] = []
+    for word in words:
+        if sum(map(len, kept)) + len(word) > MAX_HOT_WORDS:
+            break
+        kept.append(word)
+    return tuple(kept)
 
 
 def _text(words: tuple[HypothesisWord, ...]) -> str:

@@ -115,6 +115,7 @@ class AssembleLogic:
             turns=state.turns,
             words_watermark=state.words_watermark,
             turns_watermark=state.turns_watermark,
+            turns_heard_to=state.turns_heard_to,
             utterance=state.closed_utterance,
         )
         return Snapshot(data=encode_plain(lane))
@@ -127,6 +128,7 @@ class AssembleLogic:
             turns=saved.turns,
             words_watermark=saved.words_watermark,
             turns_watermark=saved.turns_watermark,
+            turns_heard_to=saved.turns_heard_to,
             closed_utterance=saved.utterance,
         )
 

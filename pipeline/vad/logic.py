@@ -123,7 +123,7 @@ class VadLogic:
             sent_end=saved.sent_end,
             speech_end=saved.speech_end,
             is_first=saved.is_first,
-            is_rebuilding=saved.audio_start >= 0,
+            is_rebuilding=saved.audio_end > saved.audio_start,
             rebuilt_to=saved.audio_end,
         )
 

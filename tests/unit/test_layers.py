@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKED = ("torch", "faust", "mode", "confluent_kafka", "aiokafka", "ctranslate2", "faster_whisper", "onnxruntime", "av", "soxr")
+BLOCKED = (
+    "torch",
+    "faust",
+    "mode",
+    "confluent_kafka",
+    "aiokafka",
+    "ctranslate2",
+    "faster_whisper",
+    "onnxruntime",
+    "av",
+    "soxr",
+)
 LIMIT = 400
 GENERATED = {ROOT / "schemas" / "records.py"}
 
@@ -55,7 +66,9 @@ def run(*names: str) -> subprocess.CompletedProcess[str]:
 
 def test_logic_works_without_kafka_and_models() -> None:
     names = modules()
-    assert {"pipeline.vad.logic", "pipeline.asr.logic", "pipeline.diarize.logic", "pipeline.assemble.logic"} <= set(names)
+    assert {"pipeline.vad.logic", "pipeline.asr.logic", "pipeline.diarize.logic", "pipeline.assemble.logic"} <= set(
+        names
+    )
     done = run(*names)
     assert done.returncode == 0, done.stderr
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_committed_tokens_are_forced_on_the_next_window() -> None:
     _, engine = heard(HELLO)
     prefixes = [window.prefix for window in engine.windows if not window.is_final]
     assert any(prefixes)
-    for before, after in zip(prefixes, prefixes[1:], strict=False):
+    for before, after in pairwise(prefixes):
         assert after[: len(before)] == before
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import soxr
@@ -25,10 +27,7 @@ def test_cutting_changes_nothing(cuts: list[int]) -> None:
     samples = padded(noise(1_000))
     whole = double_rate(samples)
     edges = [0, *cuts, 1_000]
-    parts = [
-        double_rate(samples[start : end + TAPS_BEHIND + TAPS_AHEAD])
-        for start, end in zip(edges, edges[1:], strict=False)
-    ]
+    parts = [double_rate(samples[start : end + TAPS_BEHIND + TAPS_AHEAD]) for start, end in pairwise(edges)]
     assert np.array_equal(np.concatenate(parts), whole)
 
 

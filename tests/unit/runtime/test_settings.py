@@ -65,7 +65,7 @@ def test_a_file_that_is_wrong_is_named_with_the_key(tmp_path: Path, content: str
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none.toml: cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
         load(config=tmp_path / "none.toml", environment={})
     with pytest.raises(UsageError, match="cannot be read"):
         load(config=tmp_path, environment={})
