@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
 from schemas import schema_text
 from schemas.codec import UnknownSchemaError
 
@@ -61,6 +59,8 @@ class Registry:
 
     def __init__(self, url: str, *, username: str = "", password: str = "", timeout: float = TIMEOUT_SECONDS) -> None:
         self._url = url.rstrip("/")
+        import httpx  # a quarter of a second that only users of a registry pay
+
         self._client = httpx.Client(
             timeout=timeout,
             auth=(username, password) if username else None,
@@ -114,6 +114,8 @@ class Registry:
 
     def _call(self, method: str, path: str, content: Mapping[str, Any] | None = None, **query: str) -> _Answer:
         """Return the answer to one request: a success, or a failure this client has a word for."""
+        import httpx
+
         try:
             response = self._client.request(
                 method, self._url + path, content=None if content is None else json.dumps(content), params=query or None
@@ -139,6 +141,8 @@ class Registry:
     @property
     def _name(self) -> str:
         """The address without credentials that may be part of it."""
+        import httpx
+
         url = httpx.URL(self._url) if "://" in self._url else None
         return f"{url.scheme}://{url.netloc.decode('ascii')}" if url else self._url
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from pipeline.runtime.settings import Settings
 
 
-def run_sink(settings: Settings, status_file: Path | None) -> None:
+def run_sink(settings: Settings, status_file: Path | None, patience_seconds: float) -> None:
     """Write call.segments to the store until SIGTERM. Raises NotReadyError when the broker or the store is not there at the start."""
     from pipeline.runtime import logs
     from pipeline.runtime.consume import consume
-    from pipeline.runtime.provisioning import schema_source
+    from pipeline.runtime.provisioning import schema_source, wait_for_topics
     from pipeline.sink.stage import Sink
     from pipeline.sink.stores import open_store
     from schemas.codec import Codec
@@ -30,6 +30,7 @@ def run_sink(settings: Settings, status_file: Path | None) -> None:
             status_file.write_text(str(os.getpid()), encoding="ascii")
 
     sink.open()
+    wait_for_topics(settings, patience_seconds)
     try:
         consume(settings, write=sink.write, on_assigned=assigned, codec=Codec(schema_source(settings)))
     finally:

@@ -108,33 +108,32 @@ def bring_up(settings: Settings, stages: tuple[str, ...], *, workers: int, confi
         resolve_model(settings.asr.model, cache=settings.asr.model_cache)
     if "sink" in stages:
         open_store(settings.store.url.get_secret_value(), settings.work_folder).close()
-    has_started_broker = False
-    if settings.is_embedded:
-        broker = EmbeddedBroker(settings)
-        if not broker.status().is_running:
-            say("starting Apache Kafka")
-            broker.start()
-            has_started_broker = True
-    changes = apply_topics(settings)
-    if changes:
-        say(f"{len(changes)} topics created or changed")
-    environment = {
-        "CALLSCRIBE_RUNTIME__WORK_FOLDER": str(settings.work_folder),
-        "CALLSCRIBE_ASR__MODEL": str(Path(settings.asr.model).resolve())
-        if Path(settings.asr.model).is_dir()
-        else settings.asr.model,
-    }
+    broker = EmbeddedBroker(settings) if settings.is_embedded else None
+    starts_broker = broker is not None and not broker.status().is_running
+    model = Path(settings.asr.model)
     supervisor = Supervisor(
         settings.work_folder,
         stages,
         workers=workers,
-        environment=environment,
+        environment={
+            "CALLSCRIBE_RUNTIME__WORK_FOLDER": str(settings.work_folder),
+            "CALLSCRIBE_ASR__MODEL": str(model.resolve()) if model.is_dir() else settings.asr.model,
+        },
         config=config,
-        has_started_broker=has_started_broker,
+        has_started_broker=starts_broker,
         on_event=say,
     )
-    say(f"starting {', '.join(stages)}")
-    supervisor.start()
+    say(f"starting {'Apache Kafka, ' if starts_broker else ''}{', '.join(stages)}")
+    supervisor.start()  # the workers load their models while the broker starts, and wait for it
+    try:
+        if broker is not None and starts_broker:
+            broker.start()
+        changes = apply_topics(settings)
+    except BaseException:
+        supervisor.stop()
+        raise
+    if changes:
+        say(f"{len(changes)} topics created or changed")
     return supervisor
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.settings import Settings
 from schemas.codec import RepositorySchemas, SchemaSource
 from topics import TopicsError, load
+
+POLL_SECONDS = 0.2
 
 if TYPE_CHECKING:
     from topics.provision import Change
@@ -38,6 +41,24 @@ def apply_topics(settings: Settings) -> list[Change]:
     with _translated(servers):
         config = security.confluent_config(settings.kafka, servers)
         return provision.apply(config, settings.topics.prefix, settings.partitions, settings.topics.replication_factor)
+
+
+def wait_for_topics(settings: Settings, patience_seconds: float) -> None:
+    """Return when the broker has the declared topics. Raises NotReadyError when it has not after ``patience_seconds``."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            missing = [change.topic for change in plan_topics(settings)]
+            if not missing:
+                return
+            error = NotReadyError(
+                f"topic {missing[0]} is not as declared, {len(missing) - 1} more: callscribe topics apply"
+            )
+        except NotReadyError as away:
+            error = away
+        if time.monotonic() >= deadline:
+            raise error
+        time.sleep(POLL_SECONDS)
 
 
 def subjects(prefix: str) -> dict[str, tuple[str, ...]]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.contract import StageSpec
-from pipeline.core.errors import NotReadyError
 from pipeline.runtime import logs, security
 from pipeline.runtime.broker import bootstrap_servers
-from pipeline.runtime.provisioning import plan_topics, schema_source
+from pipeline.runtime.provisioning import schema_source, wait_for_topics
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec
 
@@ -65,27 +64,33 @@ def make_app(spec: StageSpec, settings: Settings, *, servers: str, folder: Path)
     )
 
 
-def run_stage(spec: StageSpec, settings: Settings, *, status_file: Path | None = None) -> None:  # type: ignore[type-arg]
+def run_stage(
+    spec: StageSpec,  # type: ignore[type-arg]
+    settings: Settings,
+    *,
+    status_file: Path | None = None,
+    patience_seconds: float = 0.0,
+) -> None:
     """Run one stage until SIGTERM or SIGINT. Ends by SystemExit.
+
+    The model is loaded first; a broker that is still starting is waited for ``patience_seconds``.
 
     ``status_file`` is written when the stage has its partitions and its state, for a supervisor that waits for it.
     Raises NotReadyError when the broker, a topic or a model is missing.
     """
     logs.configure(stage=spec.name, level=settings.runtime.log_level, style=settings.runtime.log_format)
-    servers = bootstrap_servers(settings)
-    missing = [change.topic for change in plan_topics(settings)]
-    if missing:
-        raise NotReadyError(
-            f"the broker does not have the declared topics ({missing[0]} and {len(missing) - 1} more differ): run callscribe topics apply"
-        )
     import faust
 
     from pipeline.runtime.worker import StageWorker
 
+    logic, engine = spec.make_logic(settings), spec.make_engine(settings)
+    wait_for_topics(settings, patience_seconds)
+    servers = bootstrap_servers(settings)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="callscribe-"))
         app = make_app(spec, settings, servers=servers, folder=Path(folder))
-        StageWorker(app, spec, settings, Codec(schema_source(settings, is_writer=True))).attach()
+        codec = Codec(schema_source(settings, is_writer=True))
+        StageWorker(app, spec, settings, codec, logic=logic, engine=engine).attach()
         _announce(app, status_file)
         silence = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))  # Faust's banner and cursor codes
         worker = faust.Worker(

@@ -71,14 +71,13 @@ class _Call:
 class StageWorker:
     """Runs one stage inside a Faust app; `attach` registers it."""
 
-    def __init__(self, app: Any, spec: StageSpec, settings: Settings, codec: Codec) -> None:  # type: ignore[type-arg]
+    def __init__(self, app: Any, spec: StageSpec, settings: Settings, codec: Codec, *, logic: Any, engine: Any) -> None:  # type: ignore[type-arg]
         prefix = settings.topics.prefix
         self._app = app
         self._spec = spec
         self._settings = settings
         self._codec = codec
-        self._logic = spec.make_logic(settings)
-        engine = spec.make_engine(settings)
+        self._logic = logic
         runtime = settings.runtime
         threads = runtime.threads or (os.cpu_count() or 1)
         self._inference = (
