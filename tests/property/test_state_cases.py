@@ -1,4 +1,4 @@
-"""Failing tests, second round."""
+"""Corners of what a state must hold, and of what it must not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def log_of(call: Call, name: str) -> list[Any]:
 
 @pytest.mark.parametrize("at", range(30))
 def test_an_interrupted_call_holds_nothing_back_after_a_restart(at: int) -> None:
-    """`is_rebuilding` after a restore with nothing to rebuild: no snapshot until audio comes, which may be never."""
+    """After an interruption there is nothing to rebuild: a restored lane is complete at once."""
     gone = {"interrupted": Interrupted(reason="idle")}
     controls = ((4.0, "interrupted", gone), (4.0, "resumed", {}), (4.0, "interrupted", gone))
     log = replace(PLAIN, is_ended=False, controls=controls).records()
@@ -45,7 +45,7 @@ def test_the_state_stays_small_when_settings_bring_hot_words_only() -> None:
 
 
 def test_how_far_diarize_has_come_survives_a_restart() -> None:
-    """`turns_heard_to` is in no state: before the restart a word of 1 s is decided at once, after it it waits."""
+    """A word that diarize has long passed is decided at once, before and after a restart."""
     logic = AssembleLogic(ASSEMBLE)
     call = Call(script={0: ()}, seconds=1.0, roles=("mixed",))
     lane = Lane(channel=call.started.channels[0], started=call.started)
