@@ -94,6 +94,7 @@ class StageWorker:
         )  # raw by the app's settings
         self._states = LaneStates(self._table, codec)
         self._generation = -1
+        self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
         self._ledgers: dict[int, Ledger[Any]] = {}
         self._calls: dict[str, _Call] = {}
         self._ended: dict[int, dict[str, int]] = defaultdict(dict)
@@ -105,6 +106,7 @@ class StageWorker:
 
         @app.on_partitions_revoked.connect
         async def _revoked(sender: Any, revoked: Any, **_: Any) -> None:
+            self._closed_generation = self._generation
             await self._drop_calls()
 
         @app.on_rebalance_complete.connect
@@ -141,7 +143,7 @@ class StageWorker:
             yield
 
     async def _accept(self, message: Any) -> None:
-        if message.generation_id < self._generation:
+        if message.generation_id < self._generation or message.generation_id <= self._closed_generation:
             return  # delivered before a rebalance: it will be delivered again
         if message.generation_id > self._generation:
             await self._drop_calls()
@@ -160,6 +162,9 @@ class StageWorker:
             self._release(message.partition, message.offset)
             return
         await self._room.acquire()
+        if self._ledgers.get(message.partition) is not ledger:  # a rebalance came while this waited
+            self._room.release()
+            return
         self._call(call_id, message.partition).inbox.put_nowait(message)
 
     def _call(self, call_id: str, partition: int) -> _Call:
@@ -226,7 +231,8 @@ class StageWorker:
             states |= {state.channel: state for state in effects.states}
             released += effects.released
         await asyncio.gather(*sent)
-        await self._states.record(call.partition, states.values())
+        # The control lane last: the end of the call in it says that the other lanes are recorded.
+        await self._states.record(call.partition, sorted(states.values(), key=lambda state: -state.channel))
         if call.flow.is_ended and -1 in states:
             self._ended[call.partition][call.call_id] = states[-1].ended_offset or 0
         for offset in released:
@@ -298,14 +304,16 @@ class StageWorker:
         if self._app.rebalancing or not any(self._ended.values()):
             return
         generation = self._generation
-        committed = await self._committed()
+        try:
+            committed = await self._committed()
+        except Exception as error:  # the broker is away or the group rebalances: the next sweep comes in seconds
+            log.info("sweep put off", extra={"reason": type(error).__name__})
+            return
         for partition, calls in list(self._ended.items()):
             for call_id, offset in list(calls.items()):
-                if (
-                    generation == self._generation
-                    and committed.get(partition, -1) > offset
-                    and call_id not in self._calls
-                ):
+                if generation != self._generation or generation == self._closed_generation:
+                    return
+                if committed.get(partition, -1) > offset and call_id not in self._calls:
                     await self._states.delete(partition, call_id)
                     calls.pop(call_id, None)
 
