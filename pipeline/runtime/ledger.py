@@ -25,7 +25,7 @@ class _Entry(Generic[M]):
 
 @dataclass(slots=True)
 class Ledger(Generic[M]):
-    """A FIFO of offsets. ``next_offset`` is None until the first message."""
+    """A FIFO of offsets. ``next_offset`` is where reading starts; None when that is not known before the first message."""
 
     partition: int
     next_offset: int | None = None

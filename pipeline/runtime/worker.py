@@ -24,6 +24,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.structs import TopicPartition
+
 import topics
 from pipeline.core.contract import StageSpec
 from pipeline.core.errors import CallscribeError, FatalError, PoisonError
@@ -96,6 +98,7 @@ class StageWorker:
         self._generation = -1
         self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
         self._ledgers: dict[int, Ledger[Any]] = {}
+        self._starts: dict[int, int] = {}
         self._calls: dict[str, _Call] = {}
         self._ended: dict[int, dict[str, int]] = defaultdict(dict)
         self._room = asyncio.Semaphore(runtime.pending_records)
@@ -115,6 +118,10 @@ class StageWorker:
             # the two would be lost for ever. With the flow stopped nothing is delivered until the queues are clear.
             app.consumer.stop_flow()
             await asyncio.sleep(0)
+            try:
+                self._starts = await self._fix_starts()
+            except Exception as error:
+                exit_hard(error)
 
         app.agent(self._input, name=f"{self._spec.name}.consume", concurrency=1)(self._consume)
         app.timer(SWEEP_SECONDS, name=f"{self._spec.name}.sweep")(self._sweep)
@@ -150,7 +157,10 @@ class StageWorker:
             self._generation = message.generation_id
             for partition, call_id, offset in self._states.ended():
                 self._ended[partition][call_id] = offset
-        ledger = self._ledgers.setdefault(message.partition, Ledger(message.partition))
+        ledger = self._ledgers.get(message.partition)
+        if ledger is None:
+            ledger = Ledger(message.partition, self._starts.get(message.partition))
+            self._ledgers[message.partition] = ledger
         ledger.add(message.offset, message)
         if self._spec.skips(dict(message.headers or {})):
             self._release(message.partition, message.offset)
@@ -316,6 +326,22 @@ class StageWorker:
                 if committed.get(partition, -1) > offset and call_id not in self._calls:
                     await self._states.delete(partition, call_id)
                     calls.pop(call_id, None)
+
+    async def _fix_starts(self) -> dict[int, int]:
+        """Return where reading starts in every assigned partition of the input, and commit it where nothing is committed yet.
+
+        What was fetched while the flow was stopped is dropped, and Faust seeks back to committed offsets only: in a partition
+        without one those records would be lost.
+        """
+        thread = self._app.consumer._thread
+        consumer = thread._ensure_consumer()
+        assigned = [TopicPartition(*tp) for tp in self._app.consumer.assignment() if tp.topic == self._input_name]
+        first = await thread.call_thread(consumer.beginning_offsets, assigned) if assigned else {}
+        committed = {tp: await thread.call_thread(consumer.committed, tp) for tp in assigned}
+        fresh = {tp: first[tp] for tp in assigned if committed[tp] is None}
+        if fresh:
+            await thread.call_thread(consumer.commit, fresh)
+        return {tp.partition: max(first[tp], committed[tp] or 0) for tp in assigned}
 
     async def _committed(self) -> dict[int, int]:
         """Return the committed offset of every assigned partition of the input, as the broker knows it."""
