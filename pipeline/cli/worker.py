@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.common import settings_of
-from pipeline.core.errors import UsageError
-
-SUPERVISED_PATIENCE_SECONDS = 60.0  # a supervisor starts workers and broker at the same time
 
 
 def register(app: typer.Typer) -> None:
@@ -32,17 +29,6 @@ def worker(
 
     Example: callscribe worker asr
     """
-    from pipeline import stages
+    from pipeline.cli.process import run_worker
 
-    settings = settings_of(context)
-    patience = SUPERVISED_PATIENCE_SECONDS if status_file is not None else 0.0
-    if stage == "sink":
-        from pipeline.cli.sink import run_sink
-
-        run_sink(settings, status_file, patience)
-    elif stage in stages.STREAM_STAGES:
-        from pipeline.runtime.stage_app import run_stage
-
-        run_stage(stages.spec(stage), settings, status_file=status_file, patience_seconds=patience)
-    else:
-        raise UsageError(f"no stage {stage!r}; there are {', '.join(stages.STAGES)}")
+    run_worker(settings_of(context), stage, status_file)

@@ -27,6 +27,7 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 STEADY_SECONDS = 20.0  # a worker that ran this long is restarted at once
 STATE = "supervisor.json"
+WORKER = "pipeline.cli.process"  # the program of a worker's process
 
 
 @dataclass(slots=True)
@@ -172,7 +173,7 @@ class Supervisor:
     def _spawn(self, worker: Worker) -> None:
         ready = self._ready_file(worker)
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "pipeline", *self._config, "worker", worker.stage, "--status-file", str(ready)]
+        command = [sys.executable, "-m", WORKER, worker.stage, *self._config, "--status-file", str(ready)]
         with self.log_of(worker).open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
