@@ -17,7 +17,8 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
-from pipeline.core.errors import NotReadyError
+from pipeline.core.errors import NotReadyError, PoisonError
+from pipeline.core.languages import unknown_language
 
 RATE = 16_000
 MAX_CONTEXT = 448  # text positions of the Whisper decoder
@@ -74,6 +75,8 @@ class WhisperEngine:
         )
 
     def _decode(self, work: AsrWork) -> Hypothesis:
+        if problem := unknown_language(work.language):
+            raise PoisonError(f"speech cannot be recognised: {problem}")
         tokenizer = self._tokenizer(work.language)
         audio = np.concatenate([work.audio.astype(np.float32) / 32768.0, np.zeros(self._padding, dtype=np.float32)])
         features = np.ascontiguousarray(self._model.feature_extractor(audio, padding=0)[None])

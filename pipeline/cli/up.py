@@ -131,6 +131,8 @@ def bring_up(settings: Settings, stages: tuple[str, ...], *, workers: int, confi
         changes = apply_topics(settings)
     except BaseException:
         supervisor.stop()
+        if broker is not None and starts_broker:
+            broker.stop()
         raise
     if changes:
         say(f"{len(changes)} topics created or changed")

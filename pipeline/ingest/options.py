@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import UsageError
+from pipeline.core.languages import unknown_language
 from pipeline.ingest.controls import read_controls
 from pipeline.ingest.feed import FeedOptions
 from pipeline.ingest.formats import MAX_RATE_HZ, MIN_RATE_HZ, RAW_ENCODINGS, TELEPHONE_RATE_HZ, RawFormat
 
-LANGUAGE = re.compile(r"[a-z]{2,3}")
 ROLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -46,8 +46,8 @@ def feed_options(
     record_seconds: float = 0.2,
 ) -> FeedOptions:
     """Return the options of a feed; ``roles`` are ``0=agent``, ``attributes`` ``queue=billing``. Raises UsageError."""
-    if language is not None and LANGUAGE.fullmatch(language) is None:
-        raise UsageError(f"--language {language} is not an ISO 639-1 code like en")
+    if language is not None and (problem := unknown_language(language)):
+        raise UsageError(f"--language: {problem}")
     return FeedOptions(
         roles=_roles(roles),
         language=language,

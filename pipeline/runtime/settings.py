@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from pipeline.core.errors import UsageError
+from pipeline.core.languages import unknown_language
 
 PREFIX = "CALLSCRIBE_"
+TEST_PREFIX = "CALLSCRIBE_TEST_"  # what only the test run reads
 FILE = "callscribe.toml"
 
 
@@ -118,6 +120,13 @@ class AsrSettings(Section):
     self_test: Literal["strict", "basic", "off"] = "basic"
     model_cache: str = ""
     threads: int = Field(0, ge=0, description="0: one per core")
+
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, value: str) -> str:
+        if problem := unknown_language(value):
+            raise ValueError(problem)
+        return value
 
 
 class DiarizeSettings(Section):
@@ -257,8 +266,12 @@ def _from_file(config: Path | None) -> tuple[str, dict[str, Any]]:
 def _from_environment(environment: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     values = {}
     for name, value in environment.items():
-        if name.startswith(PREFIX) and "__" in name:
-            section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX):
+            section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
+            if not separator:
+                raise UsageError(
+                    f"environment variable {name} names no setting ({PREFIX}<SECTION>__<NAME>); {_nearest(section)}"
+                )
             values[f"{section}.{key}"] = value
     return "environment", values
 

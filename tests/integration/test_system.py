@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ def test_poison_goes_to_the_dead_letters_and_other_calls_are_unharmed(
     letters = list(read_dead_letters(system.settings))
     assert {letter.value for letter in letters if letter.call_id == "poisoned"} == {b"no avro at all"}
     assert any(letter.key == b"\xff" and letter.reason == "PoisonError" for letter in letters)
+
+
+def test_a_language_no_model_knows_degrades_its_call_alone(system: System, calls: Any, expected: Any) -> None:
+    healthy = threading.Thread(target=system.feed, args=([("beside-language", calls[1])],))
+    healthy.start()
+    outlet = CallOutlet(system.settings)
+    delivery = outlet.delivery()
+    options = replace(options_of(calls[2], 0.2), language="xx")
+    with open_audio(calls[2].path, name="language") as audio:
+        for record in records(audio, options, call_id="language", capture_start_ms=0):
+            delivery.send(record)
+    delivery.wait()
+    outlet.close()
+    healthy.join()
+    assert system.transcript("beside-language") == expected[calls[1].name]
+    unknown = system.transcript("language")
+    assert unknown["segments"] == []
+    assert ("asr", "PoisonError") in {(item["stage"], item["reason"]) for item in unknown["degraded"]}
 
 
 @pytest.mark.parametrize("stage", ["vad", "asr", "diarize", "assemble", "sink"])

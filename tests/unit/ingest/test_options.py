@@ -60,7 +60,7 @@ def test_options() -> None:
         ({"roles": ["0="]}, "--role 0= is not like 0=agent"),
         ({"roles": ["0=a", "0=b"]}, "--role 0 is given twice"),
         ({"attributes": ["=x"]}, "--attribute =x is not of the form"),
-        ({"language": "English"}, "--language English is not an ISO 639-1 code"),
+        ({"language": "English"}, "--language: .English. is not a language code"),
     ],
 )
 def test_options_that_are_refused(values: dict[str, Any], reason: str) -> None:
