@@ -19,6 +19,7 @@ from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
 from pipeline.asr.policies.base import CommitPolicy, Memory
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import PoisonError
+from pipeline.core.languages import unknown_language
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import AsrLane, CallSpeech, Rejected, Speech, Tail, Word, Words
 
@@ -243,6 +244,15 @@ class AsrLogic:
 
     def _next(self, state: AsrState) -> Step[AsrState, AsrWork]:
         """Return the step with the next window to decode, if there is audio for one."""
+        if unknown_language(state.language or self._config.language):
+            if state.end is None:
+                return Step(state)
+            span = Rejected(
+                start_sample=state.window_start // state.ratio,
+                end_sample=state.end // state.ratio,
+                reason="unknown_language",
+            )
+            return Step(self._close(state), (self._words(state, (), (span,), state.end), *state.behind))
         if state.end is not None and state.next_step >= state.end:
             if state.audio_end - state.window_start < FRAME:
                 draft = self._words(state, (), (), state.end)
