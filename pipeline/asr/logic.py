@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -373,12 +374,8 @@ def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int, *, i
 
 def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return the leading words that fit into the state of a lane."""
-    kept: list[str] = []
-    for word in words:
-        if sum(map(len, kept)) + len(word) > MAX_HOT_WORDS:
-            break
-        kept.append(word)
-    return tuple(kept)
+    lengths = accumulate(len(word) for word in words)
+    return tuple(word for word, length in zip(words, lengths, strict=True) if length <= MAX_HOT_WORDS)
 
 
 def _text(words: tuple[HypothesisWord, ...]) -> str:
