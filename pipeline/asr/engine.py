@@ -17,8 +17,8 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
-from pipeline.core.errors import NotReadyError, PoisonError
-from pipeline.core.languages import unknown_language
+from pipeline.core.errors import NotReadyError
+from pipeline.core.text import joined
 
 RATE = 16_000
 MAX_CONTEXT = 448  # text positions of the Whisper decoder
@@ -65,8 +65,7 @@ class WhisperEngine:
             not math.isfinite(value) for word in hypothesis.words for value in word.log_probabilities
         ):
             raise NotReadyError("the model's self-test failed: its scores are not finite")
-        text = "".join(word.text if word.is_joined else f" {word.text}" for word in hypothesis.words).strip()
-        if expected is not None and text != expected:
+        if expected is not None and joined(hypothesis.words) != expected:
             raise NotReadyError("the model's self-test failed: it does not reproduce the text in its card")
 
     def _make_tokenizer(self, language: str) -> Tokenizer:
@@ -75,8 +74,6 @@ class WhisperEngine:
         )
 
     def _decode(self, work: AsrWork) -> Hypothesis:
-        if problem := unknown_language(work.language):
-            raise PoisonError(f"speech cannot be recognised: {problem}")
         tokenizer = self._tokenizer(work.language)
         audio = np.concatenate([work.audio.astype(np.float32) / 32768.0, np.zeros(self._padding, dtype=np.float32)])
         features = np.ascontiguousarray(self._model.feature_extractor(audio, padding=0)[None])

@@ -21,13 +21,13 @@ from pipeline.asr.policies.base import CommitPolicy, Memory
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import PoisonError
 from pipeline.core.languages import unknown_language
+from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import AsrLane, CallSpeech, Rejected, Speech, Tail, Word, Words
 
 RATE = 16_000
 MAX_PROMPT = 1_000  # characters kept of a prompt that settings bring; the decoder takes 224 tokens
 MAX_HOT_WORDS = 1_000  # characters of all together
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 UTTERANCE_TAIL = 16_000  # behind the last word an utterance holds its hangover, which is no rejected speech
 EMPTY: NDArray[np.int16] = np.zeros(0, dtype=np.int16)
 NO_MEMORY = Memory()
@@ -155,7 +155,7 @@ class AsrLogic:
         if guard is not None:
             fresh = ()
         words = _timed(state, fresh, work.frames, is_final=work.is_final)
-        tail = _text(result.words[count:]) if guard is None and not work.is_final else ""
+        tail = joined(result.words[count:]) if guard is None and not work.is_final else ""
         state = replace(state, memory=memory, next_step=position + self._config.step)
         outputs: list[Draft] = []
         rejected: tuple[Rejected, ...] = ()
@@ -376,10 +376,6 @@ def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return the leading words that fit into the state of a lane."""
     lengths = accumulate(len(word) for word in words)
     return tuple(word for word, length in zip(words, lengths, strict=True) if length <= MAX_HOT_WORDS)
-
-
-def _text(words: tuple[HypothesisWord, ...]) -> str:
-    return "".join(word.text if word.is_joined else f" {word.text}" for word in words).strip()
 
 
 def make(settings: Any, *, model: str, policy: CommitPolicy, min_mean_log_probability: float) -> AsrLogic:

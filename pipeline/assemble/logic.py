@@ -14,10 +14,10 @@ from typing import Any
 
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.ids import segment_id
+from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import AssembleLane, CallAnnotation, Degraded, Segment, Turn, Word, Words
 
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
 UNKNOWN = "unknown"
 
 
@@ -230,9 +230,7 @@ def _forget(state: AssembleState) -> AssembleState:
 
 def _segment(state: AssembleState, items: Sequence[_Pending], speaker: str) -> Draft:
     first, words = items[0], tuple(item.word for item in items)
-    text = "".join(
-        word.text if word.is_joined and index else f" {word.text}" for index, word in enumerate(words)
-    ).strip()
+    text = joined(words)
     segment = Segment(
         segment_id=segment_id(state.call_id, state.channel, first.word.start_sample),
         revision=0,

@@ -18,6 +18,7 @@ from rich.text import Text
 from pipeline.cli.common import console, note, settings_of
 from pipeline.core.errors import UsageError
 from pipeline.core.ids import is_call_id
+from pipeline.core.text import joined
 from schemas.records import CallAnnotation, CallSegment, Word
 
 Records: TypeAlias = Iterable[CallAnnotation | CallSegment | None]
@@ -129,7 +130,7 @@ class LiveView:
         lines = []
         for (call_id, channel), line in sorted(self.open.items()):
             text = Text(f"{call_id} {channel}", style="green", overflow="ellipsis", no_wrap=True)
-            for part, style in ((_joined(line.words), "default"), (line.tentative.strip(), "dim")):
+            for part, style in ((joined(line.words), "default"), (line.tentative.strip(), "dim")):
                 if part:
                     text.append(f" {part}", style=style)
             lines.append(text)
@@ -184,13 +185,9 @@ def _annotation_document(record: CallAnnotation) -> dict[str, Any] | None:
 
     if record.words is not None and record.words.words:
         words = [word_document(word_of(word, record.sample_rate_hz)) for word in record.words.words]
-        return {"text": _joined(record.words.words), "words": words}
+        return {"text": joined(record.words.words), "words": words}
     return None if record.tail is None else {"text": record.tail.text}
 
 
 def _is_end(record: CallAnnotation | CallSegment, call_id: str | None) -> bool:
     return call_id is not None and record.kind == "ended" and isinstance(record, CallSegment)
-
-
-def _joined(words: Iterable[Word]) -> str:
-    return "".join(word.text if word.is_joined else f" {word.text}" for word in words).strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.core.text import joined
 from pipeline.sink.transcript import Transcript, TranscriptSegment, TranscriptWord
 
 MAX_CHARACTERS = 84
@@ -51,14 +52,14 @@ def _cues_of(segment: TranscriptSegment) -> Iterator[Cue]:
         yield _cue(segment, segment.start_seconds, segment.end_seconds, segment.text)
         return
     for group in _groups(segment.words):
-        yield _cue(segment, group[0].start_seconds, group[-1].end_seconds, _joined(group))
+        yield _cue(segment, group[0].start_seconds, group[-1].end_seconds, joined(group))
 
 
 def _groups(words: tuple[TranscriptWord, ...]) -> Iterator[list[TranscriptWord]]:
     group: list[TranscriptWord] = []
     for word in words:
         is_full = group and (
-            len(_joined([*group, word])) > MAX_CHARACTERS or word.end_seconds - group[0].start_seconds > MAX_SECONDS
+            len(joined([*group, word])) > MAX_CHARACTERS or word.end_seconds - group[0].start_seconds > MAX_SECONDS
         )
         if is_full and not word.is_joined:
             yield group
@@ -66,10 +67,6 @@ def _groups(words: tuple[TranscriptWord, ...]) -> Iterator[list[TranscriptWord]]
         group.append(word)
     if group:
         yield group
-
-
-def _joined(words: list[TranscriptWord]) -> str:
-    return "".join(word.text if word.is_joined else f" {word.text}" for word in words).strip()
 
 
 def _cue(segment: TranscriptSegment, start_seconds: float, end_seconds: float, text: str) -> Cue:
