@@ -6,7 +6,7 @@ UV      := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS=never
 export UV_SYSTEM_CERTS=true
 
-.PHONY: help demo test test-fast check lock setup setup-dev setup-full clean
+.PHONY: help demo test test-fast check demo-model lock setup setup-dev setup-full clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -22,6 +22,9 @@ test-fast: setup-dev  ## the checks and tests that need no broker, no torch (und
 
 check: setup-dev ## lint, types, layer rules, generated files
 	@$(BIN)/python tests/run.py --checks-only
+
+demo-model: setup-full  ## make the demo model again in .work/demo-model: speech, training (3.5 h), conversion, evaluation
+	@$(BIN)/python -m pipeline.demo.training all $(ARGS)
 
 setup:      $(VENV)/.base   ## install what running callscribe needs
 setup-dev:  $(VENV)/.dev

@@ -1,3 +1,10 @@
 """callscribe: real-time transcription of call-centre audio as a Kafka application."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Must be set before NumPy is imported. Its BLAS otherwise splits small products over all cores and spins between them, which
+# nearly doubled the CPU time of a worker; parallelism comes from calls side by side.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")

@@ -255,20 +255,31 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     os.environ["HF_HUB_OFFLINE"] = (
         "1"  # the hub client reads it when it is imported: look into its cache, fetch nothing
     )
+    from pipeline.asr.catalogue import check_names, names_of
     from pipeline.asr.loading import resolve_model
 
-    name = settings.asr.model
-    try:
-        files = resolve_model(name, cache=settings.asr.model_cache, offline=True)
-    except CallscribeError as error:
-        if is_not_fetched(error):
-            detail = f"{name} is not in the model cache; it is fetched from the model hub at the first use"
-            yield Finding(check="model", status="hint", detail=detail, remedy="callscribe up")
+    check_names(settings.asr)
+    for name in names_of(settings.asr):
+        try:
+            files = resolve_model(name, cache=settings.asr.model_cache, offline=True)
+        except CallscribeError as error:
+            if is_not_fetched(error):
+                detail = f"{name} is not in the model cache; it is fetched from the model hub at the first use"
+                yield Finding(check="model", status="hint", detail=detail, remedy=f"callscribe models download {name}")
+            else:
+                setting = "MODEL" if name == settings.asr.model else "MODELS"
+                remedy = f"CALLSCRIBE_ASR__{setting}=<name or folder> callscribe doctor"
+                yield Finding(check="model", status="error", detail=str(error), remedy=remedy)
         else:
-            remedy = "CALLSCRIBE_ASR__MODEL=<name or folder> callscribe doctor"
-            yield Finding(check="model", status="error", detail=str(error), remedy=remedy)
-        return
-    yield Finding(check="model", status="ok", detail=f"{files.name}@{files.digest} in {files.folder}")
+            yield Finding(check="model", status="ok", detail=f"{files.name}@{files.digest} in {files.folder}")
+
+
+def check_device(settings: Settings) -> Iterator[Finding]:
+    """Whether the recogniser's models can run where they are told to."""
+    from pipeline.asr.engine import resolve_device
+
+    device = resolve_device(settings.asr.device, settings.asr.compute_type)
+    yield Finding(check="device", status="ok", detail=f"models run on the {'GPU' if device == 'cuda' else 'CPU'}")
 
 
 def check_store(settings: Settings) -> Iterator[Finding]:
@@ -300,6 +311,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("jars", check_jars),
     ("broker", check_broker),
     ("model", check_models),
+    ("device", check_device),
     ("store", check_store),
 )
 
@@ -351,7 +363,9 @@ def will_be_made(error: NotReadyError) -> bool:
 
 def is_not_fetched(error: CallscribeError) -> bool:
     """Return whether a model is only not here because nobody has fetched it yet."""
-    return "not in the cache, and downloads are off" in str(error)
+    from pipeline.asr.loading import NOT_FETCHED
+
+    return NOT_FETCHED in str(error)
 
 
 def _writable(folder: Path) -> Finding:

@@ -15,7 +15,8 @@ class AsrLane:
         utterance: Index of the last completed utterance.
         heard_to: End of what the stage has been told about, speech or silence; sample position at the channel's rate.
         prompt_tokens: Text tokens before the next window, at most 224.
-        language: Language in force.
+        language: Language in force; auto until one is detected.
+        language_probability: Probability of the language when it was detected; null when it was given.
         prompt: Prompt in force when settings replaced that of started; at most its last 1000 characters.
         hot_words: Hot words in force when settings replaced those of started; at most 1000 characters.
         model: Model name and revision that made the state.
@@ -25,6 +26,7 @@ class AsrLane:
     heard_to: int
     prompt_tokens: tuple[int, ...]
     language: str | None = None
+    language_probability: float | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] | None = None
     model: str
@@ -36,6 +38,7 @@ class AsrLane:
             "heard_to": self.heard_to,
             "prompt_tokens": list(self.prompt_tokens),
             "language": self.language,
+            "language_probability": self.language_probability,
             "prompt": self.prompt,
             "hot_words": None if self.hot_words is None else list(self.hot_words),
             "model": self.model,
@@ -49,6 +52,7 @@ class AsrLane:
             heard_to=value["heard_to"],
             prompt_tokens=tuple(value["prompt_tokens"]),
             language=value["language"],
+            language_probability=value["language_probability"],
             prompt=value["prompt"],
             hot_words=None if value["hot_words"] is None else tuple(value["hot_words"]),
             model=value["model"],
@@ -994,7 +998,9 @@ class Segment:
         role: Role of the channel.
         speaker: Who spoke.
         text: The words joined.
-        language: ISO 639-1 code.
+        language: ISO 639-1 code of the speech.
+        language_probability: Probability of the language when it was detected; null when it was given.
+        task: transcribe or translate.
         model: Model name and revision.
         policy: Commit policy.
         words: The words, in order.
@@ -1007,6 +1013,8 @@ class Segment:
     speaker: str
     text: str
     language: str | None = None
+    language_probability: float | None = None
+    task: str = "transcribe"
     model: str
     policy: str
     words: tuple[Word, ...]
@@ -1021,6 +1029,8 @@ class Segment:
             "speaker": self.speaker,
             "text": self.text,
             "language": self.language,
+            "language_probability": self.language_probability,
+            "task": self.task,
             "model": self.model,
             "policy": self.policy,
             "words": [item.to_avro() for item in self.words],
@@ -1037,6 +1047,8 @@ class Segment:
             speaker=value["speaker"],
             text=value["text"],
             language=value["language"],
+            language_probability=value["language_probability"],
+            task=value["task"],
             model=value["model"],
             policy=value["policy"],
             words=tuple(Word.from_avro(item) for item in value["words"]),
@@ -1124,6 +1136,9 @@ class Started:
         tenant: Owner of the call; null in a single-tenant deployment.
         prompt: Text that precedes the call for the recogniser: names, subject, spelling.
         hot_words: Words the recogniser should prefer.
+        model: Recognition model, one of those the deployment offers; null for its default.
+        policy: Commit policy: alignatt, local_agreement; null for the model's own.
+        task: transcribe, or translate (text in English whatever is spoken); null for the deployment's default.
         attributes: Free attributes of the call: queue, agent, numbers.
     """
 
@@ -1131,6 +1146,9 @@ class Started:
     tenant: str | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] = ()
+    model: str | None = None
+    policy: str | None = None
+    task: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def to_avro(self) -> dict[str, Any]:
@@ -1140,6 +1158,9 @@ class Started:
             "tenant": self.tenant,
             "prompt": self.prompt,
             "hot_words": list(self.hot_words),
+            "model": self.model,
+            "policy": self.policy,
+            "task": self.task,
             "attributes": dict(self.attributes),
         }
 
@@ -1151,6 +1172,9 @@ class Started:
             tenant=value["tenant"],
             prompt=value["prompt"],
             hot_words=tuple(value["hot_words"]),
+            model=value["model"],
+            policy=value["policy"],
+            task=value["task"],
             attributes=value["attributes"],
         )
 
@@ -1392,8 +1416,11 @@ class Words:
         is_last: True when the utterance is complete.
         words: May be empty when is_last.
         rejected: Speech without accepted text.
+        refusals: Hypotheses that a guard refused since the last words record, by guard; their text may have come through later.
         watermark_sample: No word that starts below this position will follow.
-        language: ISO 639-1 code of the text.
+        language: ISO 639-1 code of the speech.
+        language_probability: Probability of the language when it was detected; null when it was given.
+        task: transcribe or translate.
         model: Model name and revision: name@digest.
         policy: Commit policy: alignatt, local_agreement.
     """
@@ -1402,8 +1429,11 @@ class Words:
     is_last: bool
     words: tuple[Word, ...]
     rejected: tuple[Rejected, ...] = ()
+    refusals: Mapping[str, int] = field(default_factory=dict)
     watermark_sample: int
     language: str | None = None
+    language_probability: float | None = None
+    task: str = "transcribe"
     model: str
     policy: str
 
@@ -1414,8 +1444,11 @@ class Words:
             "is_last": self.is_last,
             "words": [item.to_avro() for item in self.words],
             "rejected": [item.to_avro() for item in self.rejected],
+            "refusals": dict(self.refusals),
             "watermark_sample": self.watermark_sample,
             "language": self.language,
+            "language_probability": self.language_probability,
+            "task": self.task,
             "model": self.model,
             "policy": self.policy,
         }
@@ -1428,8 +1461,11 @@ class Words:
             is_last=value["is_last"],
             words=tuple(Word.from_avro(item) for item in value["words"]),
             rejected=tuple(Rejected.from_avro(item) for item in value["rejected"]),
+            refusals=value["refusals"],
             watermark_sample=value["watermark_sample"],
             language=value["language"],
+            language_probability=value["language_probability"],
+            task=value["task"],
             model=value["model"],
             policy=value["policy"],
         )

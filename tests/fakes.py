@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
 from pipeline.asr.logic import AsrConfig, AsrLogic
-from pipeline.asr.policies.alignatt import AlignAtt
+from pipeline.asr.profiles import Catalogue, ModelProfile
 from pipeline.assemble.logic import AssembleConfig, AssembleLogic
 from pipeline.core.contract import Engine
 from pipeline.core.errors import PoisonError
@@ -51,7 +51,15 @@ VAD = VadConfig(
     watermark=16_000,
 )
 ASR = AsrConfig(
-    model="scripted@1", language="en", step=8_000, window=48_000, prompt_tokens=16, min_mean_log_probability=-3.0
+    language="en", window=48_000, disabled_guards=("silence", "tone", "noise")
+)  # scripted speech sounds like nothing on earth
+PROFILE = ModelProfile(
+    name="scripted",
+    revision="scripted@1",
+    step_seconds=0.5,
+    frame_threshold=10,
+    prompt_tokens=16,
+    min_mean_log_probability=-3.0,
 )
 ASSEMBLE = AssembleConfig(sentence_seconds=3.0, longest_seconds=6.0, wait_seconds=5.0)
 
@@ -80,6 +88,9 @@ def said(text: str, *, at: float, word_seconds: float = 0.25, pause: float = 0.0
 class LoudnessVad:
     """Voice activity by loudness, smoothed over windows: the state it is given back matters."""
 
+    max_batch = 64
+    threads = 1
+
     def infer(self, batch: Sequence[VadWork]) -> list[VadResult]:
         return [self._score(work) for work in batch]
 
@@ -103,6 +114,9 @@ class ScriptedAsr:
 
     ``script`` holds the words by channel; a word is two tokens, ``2 i`` and ``2 i + 1`` of its place in the script.
     """
+
+    max_batch = 1
+    threads = 1
 
     def __init__(self, script: Mapping[int, Sequence[Said]]) -> None:
         self.script = {channel: tuple(words) for channel, words in script.items()}
@@ -268,16 +282,25 @@ class Stage:
         )
 
 
+def asr_logic(config: AsrConfig = ASR, profile: ModelProfile = PROFILE) -> AsrLogic:
+    """Return the logic of a deployment that offers one model."""
+    return AsrLogic(config, Catalogue(default=profile.name, profiles={profile.name: profile}))
+
+
 def stages(
-    call: Call, *, vad: VadConfig = VAD, asr: AsrConfig = ASR, assemble: AssembleConfig = ASSEMBLE
+    call: Call,
+    *,
+    vad: VadConfig = VAD,
+    asr: AsrConfig = ASR,
+    profile: ModelProfile = PROFILE,
+    assemble: AssembleConfig = ASSEMBLE,
 ) -> dict[str, Stage]:
     """Return the four stream stages, scripted for ``call``."""
-    policy = AlignAtt(frame_threshold=10)
     return {
         "vad": Stage(name="vad", logic=VadLogic(vad), engine=LoudnessVad(), writes=CallSpeech, writers=("ingest",)),
         "asr": Stage(
             name="asr",
-            logic=AsrLogic(asr, policy),
+            logic=asr_logic(asr, profile),
             engine=ScriptedAsr(call.script),
             writes=CallAnnotation,
             writers=("vad",),

@@ -28,11 +28,18 @@ class HypothesisWord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hypothesis:
-    """The words behind the forced prefix of a window. ``end_frame`` is the frame attended at the end of the text."""
+    """The words behind the forced prefix of a window. ``end_frame`` is the frame attended at the end of the text.
+
+    ``is_capped``: decoding was stopped by its limit of new tokens, not by the model. ``language`` and its probability are
+    set when the work asked for detection.
+    """
 
     words: tuple[HypothesisWord, ...]
     end_frame: int
     no_speech_probability: float
+    is_capped: bool = False
+    language: str | None = None
+    language_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,8 +47,8 @@ class AsrWork:
     """One window to decode.
 
     ``audio`` int16 [samples] at 16 kHz, without padding. ``prefix`` are the committed tokens of the window, which the
-    decoder is forced to repeat; ``prompt_tokens`` and ``prompt`` precede it. ``frames`` is the window's length in
-    encoder frames.
+    decoder is forced to repeat; ``prompt_tokens`` and ``prompt`` precede it. ``model`` is the name of a profile.
+    ``language`` None asks for detection. ``is_optional``: a tentative pass between two steps, which may be skipped.
     """
 
     audio: NDArray[np.int16]
@@ -49,8 +56,11 @@ class AsrWork:
     prompt_tokens: tuple[int, ...]
     prompt: str | None
     hot_words: tuple[str, ...]
-    language: str
+    language: str | None
     is_final: bool
+    model: str = "demo"
+    task: str = "transcribe"
+    is_optional: bool = False
 
     @property
     def frames(self) -> int:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pipeline.asr.card import ModelCard, read_card
 from pipeline.core.errors import NotReadyError
+from pipeline.core.languages import LANGUAGES
 from pipeline.demo.assets import MODEL as DEMO_MODEL
 
 log = logging.getLogger(__name__)
@@ -21,10 +21,15 @@ DIGEST_CHARACTERS = 12
 HUB_TIMEOUT_SECONDS = 8.0
 HASHED_WHOLE_BYTES = 256 * 1024 * 1024  # larger files are told apart by size, first and last MiB
 SAMPLED_BYTES = 1024 * 1024
+MULTILINGUAL_VOCABULARY = 51_865  # tokens; CTranslate2 takes a model with fewer for an English one
+CARD_FILES = ("card.json", "*.flac", "*.wav")  # what faster-whisper does not download
+NOT_FETCHED = "not in the cache, and downloads are off"
+NO_HUB_NAME = "no such folder, and not a name of the form organisation/name"
 THREE_WAYS = (
     "three ways to get a model: (1) on a machine with access to the hub, name it (--model small, large-v3-turbo, "
-    "organisation/name) and it is downloaded once; (2) copy a folder converted for CTranslate2 here and give its path "
-    "(--model ./folder); (3) --model demo, the shipped model, which knows synthetic speech only"
+    "organisation/name) and it is downloaded once; (2) copy a folder converted for CTranslate2 here (callscribe models "
+    "download NAME --to FOLDER makes one) and give its path (--model ./folder); (3) --model demo, the shipped model, which "
+    "knows synthetic speech only"
 )
 
 
@@ -32,14 +37,15 @@ THREE_WAYS = (
 class ModelFiles:
     """A model on this machine's disk.
 
-    ``digest`` tells revisions apart: 12 hexadecimal digits, see `digest_of`. ``card`` is the folder's ``card.json``
-    (padding_seconds, min_mean_log_probability, self_test, ...), empty when there is none.
+    ``digest`` tells revisions apart: 12 hexadecimal digits, see `digest_of`. ``card`` is empty when the folder has none.
+    ``languages`` are those of the card, without a card those of the model's vocabulary, by code.
     """
 
     name: str
     folder: Path
     digest: str
-    card: Mapping[str, Any] = field(default_factory=dict)
+    card: ModelCard
+    languages: tuple[str, ...]
 
 
 def resolve_model(
@@ -51,21 +57,26 @@ def resolve_model(
     is downloaded, unless ``offline``; a hub that does not answer within ``hub_timeout_seconds`` counts as unreachable.
     Raises NotReadyError naming the model, what is wrong, and the ways to get one. Never falls back to another model.
     """
-    if name == DEMO:
-        return _files(name, DEMO_MODEL, given=name)
-    if not name.strip():
-        raise _not_ready(name, "no name was given")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _files(folder.resolve().name, folder.resolve(), given=name)
-    if folder.exists():
-        raise _not_ready(name, "a file; the model is the folder that holds model.bin")
-    if name.startswith(("/", "./", "../", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name:
-        raise _not_ready(name, "no such folder")
+    folder = _local(name)
+    if folder is not None:
+        return _files(name if name == DEMO else folder.name, folder, given=name)
     return _files(name, _from_hub(name, cache or None, offline, hub_timeout_seconds), given=name)
 
 
-def digest_of(weights: Path, card: Mapping[str, Any] | None = None) -> str:
+def download_model(name: str, folder: Path, *, hub_timeout_seconds: float = HUB_TIMEOUT_SECONDS) -> ModelFiles:
+    """Fetch a hub model into ``folder``, which is made, and return its files; what is there already is not fetched again.
+
+    Raises NotReadyError as `resolve_model` does, and when ``name`` is no hub model.
+    """
+    if _local(name) is not None:
+        raise _not_ready(name, "already on this machine, there is nothing to download")
+    _check_hub_name(name)
+    if reason := _unreachable(hub_timeout_seconds):
+        raise _not_ready(name, f"the model hub cannot be reached ({reason})")
+    return _files(name, _download(name, folder=folder), given=name)
+
+
+def digest_of(weights: Path, card: ModelCard | None = None) -> str:
     """Return the first 12 hexadecimal digits of the SHA-256 of ``model.bin``.
 
     Files above 256 MiB are not read whole: the card's ``sha256`` is taken if its ``bytes`` is the file's size, else the
@@ -95,19 +106,32 @@ def digest_of(weights: Path, card: Mapping[str, Any] | None = None) -> str:
 def _files(name: str, folder: Path, *, given: str) -> ModelFiles:
     if missing := _missing(folder):
         raise _not_ready(given, f"not a Whisper model converted for CTranslate2, {folder} has no {missing}")
-    path = folder / "card.json"
     try:
-        card = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError:
-        raise _not_ready(given, f"{path} is not JSON") from None
+        card = read_card(folder)
+        taught = _languages(folder)
+        if strange := [code for code in card.get("languages", ()) if code not in taught]:
+            raise ValueError(f"its card.json names languages that its vocabulary lacks: {', '.join(strange)}")
+        digest = digest_of(folder / "model.bin", card)
+    except ValueError as error:
+        raise _not_ready(given, str(error)) from None
     except OSError as error:
-        raise _not_ready(given, f"{path} cannot be read ({error.strerror})") from None
-    if not isinstance(card, dict):
-        raise _not_ready(given, f"{path} is not a JSON object")
+        raise _not_ready(given, f"{error.filename or folder} cannot be read ({error.strerror})") from None
+    return ModelFiles(
+        name=name, folder=folder, digest=digest, card=card, languages=tuple(card.get("languages", taught))
+    )
+
+
+def _languages(folder: Path) -> tuple[str, ...]:
+    """Return the languages a model has tokens for. Raises ValueError when its vocabulary is damaged."""
+    path = next(iter(sorted(folder.glob("vocabulary.*"))))
+    text = path.read_text(encoding="utf-8")
     try:
-        return ModelFiles(name=name, folder=folder, digest=digest_of(folder / "model.bin", card), card=card)
-    except OSError as error:
-        raise _not_ready(given, f"{folder / 'model.bin'} cannot be read ({error.strerror})") from None
+        tokens = set(json.loads(text)) if path.suffix == ".json" else set(text.splitlines())
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is not a JSON list") from None
+    if len(tokens) < MULTILINGUAL_VOCABULARY:
+        return ("en",)
+    return tuple(sorted(code for code in LANGUAGES if f"<|{code}|>" in tokens))
 
 
 def _missing(folder: Path) -> str | None:
@@ -118,13 +142,27 @@ def _missing(folder: Path) -> str | None:
     return None if any(folder.glob("vocabulary.*")) else "vocabulary.json"
 
 
+def _local(name: str) -> Path | None:
+    """Return the folder of a model that is named by its place, None for the name of a hub model."""
+    if name == DEMO:
+        return DEMO_MODEL
+    if not name.strip():
+        raise _not_ready(name, "no name was given")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.exists():
+        raise _not_ready(name, "a file; the model is the folder that holds model.bin")
+    if name.startswith(("/", "./", "../", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name:
+        raise _not_ready(name, "no such folder")
+    return None
+
+
 def _from_hub(name: str, cache: str | None, offline: bool, timeout_seconds: float) -> Path:
     import faster_whisper
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    if "/" not in name and name not in faster_whisper.available_models():
-        known = ", ".join(faster_whisper.available_models())
-        raise _not_ready(name, f"neither a folder here nor a name that faster-whisper knows ({known})")
+    _check_hub_name(name)
     try:
         cached = Path(faster_whisper.download_model(name, cache_dir=cache, local_files_only=True))
         if not _missing(cached):  # a download that was interrupted leaves a folder without all files
@@ -132,16 +170,39 @@ def _from_hub(name: str, cache: str | None, offline: bool, timeout_seconds: floa
     except LocalEntryNotFoundError:
         pass
     except HFValidationError:
-        raise _not_ready(name, "no such folder, and not a name of the form organisation/name") from None
+        raise _not_ready(name, NO_HUB_NAME) from None
     if offline:
-        raise _not_ready(name, "not in the cache, and downloads are off")
+        raise _not_ready(name, NOT_FETCHED)
     if reason := _unreachable(timeout_seconds):
         raise _not_ready(
             name, f"neither a folder here nor in the cache, and the model hub cannot be reached ({reason})"
         )
+    return _download(name, cache=cache)
+
+
+def _check_hub_name(name: str) -> None:
+    """Raise NotReadyError for a name without organisation that faster-whisper does not know."""
+    import faster_whisper
+
+    if "/" not in name and name not in faster_whisper.available_models():
+        known = ", ".join(faster_whisper.available_models())
+        raise _not_ready(name, f"neither a folder here nor a name that faster-whisper knows ({known})")
+
+
+def _download(name: str, *, cache: str | None = None, folder: Path | None = None) -> Path:
+    """Fetch a model into the cache or a folder and, where its repository is named, the card with its recording."""
+    import faster_whisper
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     log.info("downloading model %s", name)
     try:
-        return Path(faster_whisper.download_model(name, cache_dir=cache))
+        if "/" in name:
+            snapshot_download(name, cache_dir=cache, local_dir=folder, allow_patterns=list(CARD_FILES))
+        place = None if folder is None else str(folder)
+        return Path(faster_whisper.download_model(name, cache_dir=cache, output_dir=place))
+    except HFValidationError:
+        raise _not_ready(name, NO_HUB_NAME) from None
     except Exception as error:  # the client's tree is wide and moves between versions; anything here means no model
         answer = error if isinstance(error, HfHubHTTPError) else error.__cause__  # the client may wrap the hub's answer
         if not isinstance(answer, HfHubHTTPError):

@@ -1,92 +1,48 @@
 """Streaming recognition as pure logic: utterances in, committed words and a tentative tail out.
 
 While an utterance is open, the window (its audio since the last cut) is decoded again at every step, a fixed number of samples
-apart, with the committed tokens as forced prefix. The policy says which new words are final. The end of the utterance commits
-the rest. Steps are a function of sample positions, so a replay commits the same words.
+apart, with the committed tokens as forced prefix. The policy says which new words are final, the guards which are none. The end
+of the utterance commits the rest. Steps are a function of sample positions, so a replay commits the same words. Between two steps
+there may be tentative passes, which change nothing but the tail and may be skipped.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.asr.guards import refused_by
+from pipeline.asr.guards import Evidence, heard, refused_by
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
-from pipeline.asr.policies.base import CommitPolicy, Memory
+from pipeline.asr.policies import policy_of
+from pipeline.asr.profiles import Catalogue
+from pipeline.asr.state import RATE, AsrState, Committed, close, cut, cut_at, cut_behind, listen
+from pipeline.asr.timing import timed
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
-from pipeline.core.errors import PoisonError
+from pipeline.core.frozen import changed
 from pipeline.core.languages import unknown_language
+from pipeline.core.recognition import AUTOMATIC, TASKS
 from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
-from schemas.records import AsrLane, CallSpeech, Rejected, Speech, Tail, Word, Words
+from schemas.records import AsrLane, CallSpeech, Rejected, Tail, Word, Words
 
-RATE = 16_000
 MAX_PROMPT = 1_000  # characters kept of a prompt that settings bring; the decoder takes 224 tokens
 MAX_HOT_WORDS = 1_000  # characters of all together
 UTTERANCE_TAIL = 16_000  # behind the last word an utterance holds its hangover, which is no rejected speech
-EMPTY: NDArray[np.int16] = np.zeros(0, dtype=np.int16)
-NO_MEMORY = Memory()
+DETECTION = 40_000  # a language is locked on 2.5 s of an utterance: 2 s of speech, its pre-roll and a pause
+LONGEST_WINDOW = 28 * RATE  # what fits into the encoder's 30 s together with padding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsrConfig:
-    """Lengths in 16 kHz samples. ``model`` is name@digest as it appears in records."""
+    """What the deployment says for calls that say nothing. Lengths in 16 kHz samples; ``tentative`` 0: no such passes."""
 
-    model: str
     language: str
-    step: int
+    task: str = "transcribe"
     window: int
-    prompt_tokens: int
-    min_mean_log_probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Committed:
-    """A committed word that is still inside the window."""
-
-    tokens: tuple[int, ...]
-    end: int  # 16 kHz position
-    is_sentence_end: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class AsrState:
-    """One lane. Positions count at 16 kHz."""
-
-    rate: int
-    utterance: int = -1
-    heard_to: int = 0  # at the channel's rate
-    is_open: bool = False
-    window_start: int = 0
-    audio: NDArray[np.int16] = field(default_factory=lambda: EMPTY)
-    next_step: int = 0
-    end: int | None = None  # end of the utterance once it is known
-    committed: tuple[_Committed, ...] = ()
-    committed_end: int = 0
-    memory: Memory = NO_MEMORY
-    tail: str = ""
-    behind: tuple[Draft, ...] = ()  # what is written when the open utterance is closed
-    prompt_tokens: tuple[int, ...] = ()
-    language: str | None = None
-    prompt: str | None = None
-    hot_words: tuple[str, ...] = ()
-    is_prompt_set: bool = False  # settings replaced the prompt of started
-    is_hot_words_set: bool = False  # settings replaced its hot words
-
-    @property
-    def ratio(self) -> int:
-        """Return 16 kHz samples per sample of the channel."""
-        return RATE // self.rate
-
-    @property
-    def audio_end(self) -> int:
-        """Return the 16 kHz position of the end of the received audio."""
-        return self.window_start + len(self.audio)
+    tentative: int = 0
+    longest: int = LONGEST_WINDOW
+    disabled_guards: tuple[str, ...] = ()
 
 
 class AsrLogic:
@@ -95,15 +51,19 @@ class AsrLogic:
     kinds = frozenset({"speech", "watermark", "gap"})
     controls = frozenset({"settings", "clear", "ended"})
 
-    def __init__(self, config: AsrConfig, policy: CommitPolicy) -> None:
+    def __init__(self, config: AsrConfig, catalogue: Catalogue) -> None:
         self._config = config
-        self._policy = policy
+        self._catalogue = catalogue
 
     def open(self, lane: Lane) -> AsrState:
         """Return the state of a lane that has heard nothing."""
         started = lane.started
+        profile = self._catalogue.find(started.model)
         return AsrState(
             rate=lane.channel.sample_rate_hz,
+            profile=profile,
+            policy=None if profile is None else policy_of(profile, started.policy),
+            task=started.task or self._config.task,
             language=lane.channel.language,
             prompt=started.prompt,
             hot_words=started.hot_words,
@@ -112,13 +72,18 @@ class AsrLogic:
     def plan(self, state: AsrState, record: CallSpeech) -> Step[AsrState, AsrWork]:
         """Take in a piece of speech or a gap of the lane, or a control record of the call."""
         if record.kind == "speech":
-            return self._next(self._listen(state, record))
+            first = self._step_of(state)
+            if self._language(state) == AUTOMATIC:
+                first = max(first, DETECTION)
+            tentative = self._config.tentative
+            return self._next(listen(state, record, first_step=first, tentative=tentative))
         if record.kind == "settings" and record.settings is not None:
             change = record.settings
             return Step(
-                replace(
+                changed(
                     state,
                     language=change.language or state.language,
+                    language_probability=None if change.language else state.language_probability,
                     prompt=state.prompt if change.prompt is None else change.prompt[-MAX_PROMPT:],
                     hot_words=state.hot_words if change.hot_words is None else _shortened(change.hot_words),
                     is_prompt_set=state.is_prompt_set or change.prompt is not None,
@@ -126,58 +91,61 @@ class AsrLogic:
                 )
             )
         if record.kind == "clear":
-            return Step(replace(state, prompt_tokens=()))
+            return Step(changed(state, prompt_tokens=()))
         behind: tuple[Draft, ...] = ()
         if record.kind == "watermark":
             behind = (Draft(kind="watermark", start_sample=record.start_sample),)
-            state = replace(state, heard_to=max(state.heard_to, record.start_sample))
+            state = changed(state, heard_to=max(state.heard_to, record.start_sample))
         elif record.gap is not None:
             start = min(max(state.heard_to, record.start_sample), record.gap.end_sample)
             behind = (Draft(kind="gap", start_sample=start, body={"gap": record.gap}),)
-            state = replace(state, heard_to=record.gap.end_sample)
+            state = changed(state, heard_to=record.gap.end_sample)
         if not state.is_open:
             return Step(state, behind)
         # The rest of the utterance was lost on the way: what was heard of it is decoded to its end.
-        return self._next(replace(state, end=state.audio_end, behind=behind))
+        return self._next(changed(state, end=state.audio_end, behind=behind))
 
-    def apply(self, state: AsrState, work: AsrWork, result: Hypothesis) -> Step[AsrState, AsrWork]:
-        """Take in the hypothesis for ``work``."""
+    def apply(self, state: AsrState, work: AsrWork, result: Hypothesis | None) -> Step[AsrState, AsrWork]:
+        """Take in the hypothesis for ``work``; None when an optional pass was skipped."""
         position = state.window_start + len(work.audio)
-        count, memory = self._policy.commit(result, frames=work.frames, is_final=work.is_final, memory=state.memory)
+        if work.is_optional:
+            return self._tentative(state, work, result, position)
+        if result is None or state.policy is None:
+            raise AssertionError("a committing pass cannot be skipped")
+        is_flush = work.is_final or len(work.audio) >= self._config.longest
+        # Text that only the decoder's limit has ended may run in a loop: of it the policy alone says what is safe.
+        is_whole = is_flush and not result.is_capped
+        count, memory = state.policy.commit(result, frames=work.frames, is_final=is_whole, memory=state.memory)
         fresh = result.words[:count]
-        seconds = (position - max(state.committed_end, state.window_start)) / RATE
-        guard = refused_by(
-            fresh,
-            seconds=seconds,
-            min_mean_log_probability=self._config.min_mean_log_probability,
-            no_speech_probability=result.no_speech_probability,
-        )
+        evidence = self._evidence(state, work)
+        guard = refused_by(result, fresh, evidence)
+        audible = 0 if guard else heard(fresh, evidence)
+        if guard is None and (audible < len(fresh) or result.is_capped):
+            guard = "silence" if audible < len(fresh) else "token_limit"
+        refused_from, fresh = state.uncommitted_from, fresh[:audible]
+        state = self._detected(state, work, result, evidence)
+        words = timed(state, fresh, work.frames, is_closing=is_flush)
+        tail = "" if guard or is_flush else joined(result.words[count:])
+        state = changed(state, memory=memory, next_step=position + self._step_of(state))
+        state = changed(state, next_tentative=position + self._config.tentative)
         if guard is not None:
-            fresh = ()
-        words = _timed(state, fresh, work.frames, is_final=work.is_final)
-        tail = joined(result.words[count:]) if guard is None and not work.is_final else ""
-        state = replace(state, memory=memory, next_step=position + self._config.step)
-        outputs: list[Draft] = []
+            state = changed(state, refusals={**state.refusals, guard: state.refusals.get(guard, 0) + 1})
+        state = _commit(state, words, fresh)
         rejected: tuple[Rejected, ...] = ()
-        begin = max(state.committed_end, state.window_start)
-        if guard is not None and work.is_final and (not state.committed or position - begin > UTTERANCE_TAIL):
-            rejected = (Rejected(start_sample=begin // state.ratio, end_sample=position // state.ratio, reason=guard),)
-        if words or work.is_final:
-            state = self._commit(state, words, fresh)
+        if guard is not None and is_flush:
+            refused_from = max(refused_from, state.uncommitted_from)
+            if not state.committed or position - refused_from > UTTERANCE_TAIL:
+                rejected = (_rejected(state, refused_from, position, guard),)
+        outputs: list[Draft] = []
+        if words or rejected or work.is_final:
             outputs.append(self._words(state, words, rejected, position if work.is_final else None))
+            state = changed(state, refusals={})
         if tail != state.tail and not work.is_final:
-            outputs.append(
-                Draft(
-                    kind="tail",
-                    start_sample=state.committed_end // state.ratio,
-                    body={"tail": Tail(utterance=state.utterance, text=tail)},
-                    counted=False,
-                )
-            )
-        state = replace(state, tail=tail)
+            outputs.append(_tail(state, tail))
+        state = changed(state, tail=tail)
         if work.is_final:
-            return Step(self._close(state), (*outputs, *state.behind))
-        step = self._next(self._cut(state, position))
+            return Step(close(state), (*outputs, *state.behind))
+        step = self._next(self._shortened(state, result, position, is_flush=is_flush))
         return Step(step.state, (*outputs, *step.outputs), step.work)
 
     def snapshot(self, state: AsrState) -> Snapshot | None:
@@ -188,188 +156,170 @@ class AsrLogic:
             utterance=state.utterance,
             prompt_tokens=state.prompt_tokens,
             language=state.language,
+            language_probability=state.language_probability,
             heard_to=state.heard_to,
             prompt=state.prompt if state.is_prompt_set else None,
             hot_words=state.hot_words if state.is_hot_words_set else None,
-            model=self._config.model,
+            model="" if state.profile is None else state.profile.revision,
         )
         return Snapshot(data=encode_plain(lane))
 
     def restore(self, lane: Lane, data: bytes) -> AsrState:
         """Return the state of a snapshot. Tokens of another model are forgotten: they mean nothing to this one."""
         saved = decode_plain(data, AsrLane)
-        return AsrState(
-            rate=lane.channel.sample_rate_hz,
+        fresh = self.open(lane)
+        is_same = fresh.profile is not None and saved.model == fresh.profile.revision
+        return changed(
+            fresh,
             utterance=saved.utterance,
-            prompt_tokens=saved.prompt_tokens if saved.model == self._config.model else (),
+            prompt_tokens=saved.prompt_tokens if is_same else (),
             language=saved.language,
+            language_probability=saved.language_probability,
             heard_to=saved.heard_to,
-            prompt=lane.started.prompt if saved.prompt is None else saved.prompt,
-            hot_words=lane.started.hot_words if saved.hot_words is None else saved.hot_words,
+            prompt=fresh.prompt if saved.prompt is None else saved.prompt,
+            hot_words=fresh.hot_words if saved.hot_words is None else saved.hot_words,
             is_prompt_set=saved.prompt is not None,
             is_hot_words_set=saved.hot_words is not None,
         )
 
-    # -- the window ----------------------------------------------------------------------------------------------
-
-    def _listen(self, state: AsrState, record: CallSpeech) -> AsrState:
-        """Return the state with one more piece of speech in its window."""
-        speech = record.speech
-        if speech is None or len(speech.audio) % 2:
-            raise PoisonError(f"speech record {record.sequence} has no usable audio")
-        start = record.start_sample * state.ratio
-        if not state.is_open:
-            state = self._begin(state, speech, start)
-        if speech.utterance != state.utterance or start != state.audio_end:
-            raise PoisonError(
-                f"speech record {record.sequence} does not continue utterance {state.utterance} at sample {state.audio_end // state.ratio}"
-            )
-        audio = np.concatenate([state.audio, np.frombuffer(speech.audio, dtype="<i2").astype(np.int16)])
-        end = state.window_start + len(audio)
-        return replace(state, audio=audio, heard_to=end // state.ratio, end=end if speech.is_last else None)
-
-    def _begin(self, state: AsrState, speech: Speech, start: int) -> AsrState:
-        return replace(
-            state,
-            utterance=speech.utterance,
-            is_open=True,
-            window_start=start,
-            audio=EMPTY,
-            next_step=start + self._config.step,
-            end=None,
-            committed=(),
-            committed_end=start,
-            memory=NO_MEMORY,
-            tail="",
-        )
+    # -- passes --------------------------------------------------------------------------------------------------
 
     def _next(self, state: AsrState) -> Step[AsrState, AsrWork]:
         """Return the step with the next window to decode, if there is audio for one."""
-        if unknown_language(state.language or self._config.language):
+        if problem := self._problem(state):
             if state.end is None:
                 return Step(state)
-            span = Rejected(
-                start_sample=state.window_start // state.ratio,
-                end_sample=state.end // state.ratio,
-                reason="unknown_language",
-            )
-            return Step(self._close(state), (self._words(state, (), (span,), state.end), *state.behind))
+            span = _rejected(state, state.window_start, state.end, problem)
+            return Step(close(state), (self._words(state, (), (span,), state.end), *state.behind))
         if state.end is not None and state.next_step >= state.end:
             if state.audio_end - state.window_start < FRAME:
                 draft = self._words(state, (), (), state.end)
-                return Step(self._close(state), (draft, *state.behind))
-            return Step(state, work=self._work(state, len(state.audio), True))
+                return Step(close(changed(state, refusals={})), (draft, *state.behind))
+            return Step(state, work=self._work(state, state.audio_end, is_final=True))
         if state.next_step <= state.audio_end:
-            return Step(state, work=self._work(state, state.next_step - state.window_start, False))
+            return Step(state, work=self._work(state, state.next_step))
+        if self._config.tentative and state.next_tentative <= state.audio_end:
+            return Step(state, work=self._work(state, state.next_tentative, is_optional=True))
         return Step(state)
 
-    def _work(self, state: AsrState, length: int, is_final: bool) -> AsrWork:
+    def _work(self, state: AsrState, position: int, *, is_final: bool = False, is_optional: bool = False) -> AsrWork:
+        language = self._language(state)
         return AsrWork(
-            audio=state.audio[:length],
+            audio=state.audio[: position - state.window_start],
             prefix=tuple(token for word in state.committed for token in word.tokens),
             prompt_tokens=state.prompt_tokens,
             prompt=state.prompt,
             hot_words=state.hot_words,
-            language=state.language or self._config.language,
+            language=None if language == AUTOMATIC else language,
+            model="" if state.profile is None else state.profile.name,
+            task=state.task,
             is_final=is_final,
+            is_optional=is_optional,
         )
 
-    def _commit(self, state: AsrState, words: tuple[Word, ...], fresh: tuple[HypothesisWord, ...]) -> AsrState:
-        if not words:
+    def _tentative(
+        self, state: AsrState, work: AsrWork, result: Hypothesis | None, position: int
+    ) -> Step[AsrState, AsrWork]:
+        """Return the step behind a pass that shows the tail and commits nothing."""
+        state = changed(state, next_tentative=position + self._config.tentative)
+        tail = state.tail
+        if result is not None and refused_by(result, result.words, self._evidence(state, work)) is None:
+            tail = joined(result.words)
+        outputs = (_tail(state, tail),) if tail != state.tail else ()
+        step = self._next(changed(state, tail=tail))
+        return Step(step.state, (*outputs, *step.outputs), step.work)
+
+    def _shortened(self, state: AsrState, result: Hypothesis, position: int, *, is_flush: bool) -> AsrState:
+        """Return the state with its window cut where it has grown too long for comfort, or for the decoder."""
+        if is_flush:
+            gone = cut_behind(state, len(state.committed)) if state.committed else state
+            return cut_at(gone, position)
+        if result.is_capped and not result.words and state.committed:
+            return cut_behind(state, len(state.committed))
+        return cut(state, position, window=self._config.window)
+
+    def _detected(self, state: AsrState, work: AsrWork, result: Hypothesis, evidence: Evidence) -> AsrState:
+        """Return the state with the language that the pass has detected: locked when there was enough speech."""
+        if work.language is not None or result.language is None:
             return state
-        added = tuple(
-            _Committed(word.tokens, timed.end_sample * state.ratio, word.text.endswith(SENTENCE_ENDS))
-            for word, timed in zip(fresh, words, strict=True)
-        )
-        return replace(state, committed=state.committed + added, committed_end=added[-1].end)
-
-    def _cut(self, state: AsrState, position: int) -> AsrState:
-        """Drop the audio of finished sentences when the window has grown long; their tokens become prompt."""
-        if position - state.window_start < self._config.window:
+        if not result.words or refused_by(result, result.words, evidence) is not None:
             return state
-        cuts = [index for index, word in enumerate(state.committed) if word.is_sentence_end]
-        if not cuts and position - state.window_start >= 2 * self._config.window and state.committed:
-            cuts = [len(state.committed) - 1]
-        if not cuts:
-            return state
-        gone, kept = state.committed[: cuts[-1] + 1], state.committed[cuts[-1] + 1 :]
-        cut = min(gone[-1].end, state.audio_end)
-        return replace(
-            state,
-            window_start=cut,
-            audio=state.audio[cut - state.window_start :].copy(),
-            committed=kept,
-            memory=NO_MEMORY,
-            prompt_tokens=self._remember(state, gone),
-        )
+        if len(work.audio) < DETECTION:
+            return changed(state, detected=(result.language, result.language_probability or 0.0))
+        return changed(state, language=result.language, language_probability=result.language_probability)
 
-    def _close(self, state: AsrState) -> AsrState:
-        return replace(
-            state,
-            is_open=False,
-            behind=(),
-            audio=EMPTY,
-            end=None,
-            committed=(),
-            memory=NO_MEMORY,
-            tail="",
-            prompt_tokens=self._remember(state, state.committed),
-        )
+    # -- what is in force ----------------------------------------------------------------------------------------
 
-    def _remember(self, state: AsrState, words: tuple[_Committed, ...]) -> tuple[int, ...]:
-        if not self._config.prompt_tokens:
-            return ()
-        return (state.prompt_tokens + tuple(token for word in words for token in word.tokens))[
-            -self._config.prompt_tokens :
-        ]
+    def _language(self, state: AsrState) -> str:
+        return state.language or self._config.language
+
+    def _step_of(self, state: AsrState) -> int:
+        return RATE if state.profile is None else round(state.profile.step_seconds * RATE)
+
+    def _problem(self, state: AsrState) -> str | None:
+        """Return why the lane cannot be recognised, None when it can."""
+        if state.profile is None:
+            return "unknown_model"
+        if state.policy is None:
+            return "unknown_policy"
+        if state.task not in TASKS:
+            return "unknown_task"
+        language = self._language(state)
+        if language == AUTOMATIC:
+            return None
+        is_known = unknown_language(language) is None
+        is_taught = not state.profile.languages or language in state.profile.languages
+        return None if is_known and is_taught else "unknown_language"
+
+    def _evidence(self, state: AsrState, work: AsrWork) -> Evidence:
+        assert state.profile is not None
+        return Evidence(
+            audio=work.audio,
+            begin=state.uncommitted_from - state.window_start,
+            before=[word.text for word in state.committed],
+            prompt=" ".join([*work.hot_words, work.prompt or ""]).strip(),
+            min_mean_log_probability=state.profile.min_mean_log_probability,
+            disabled=self._config.disabled_guards,
+        )
 
     def _words(
         self, state: AsrState, words: tuple[Word, ...], rejected: tuple[Rejected, ...], end: int | None
     ) -> Draft:
         watermark = (state.committed_end if end is None else end) // state.ratio
+        language, probability = self._language(state), state.language_probability
         body = Words(
             utterance=state.utterance,
             is_last=end is not None,
             words=words,
             rejected=rejected,
+            refusals=state.refusals,
             watermark_sample=watermark,
-            language=state.language or self._config.language,
-            model=self._config.model,
-            policy=self._policy.name,
+            language=language if language != AUTOMATIC else state.detected[0] if state.detected else None,
+            language_probability=state.detected[1] if language == AUTOMATIC and state.detected else probability,
+            task=state.task,
+            model="" if state.profile is None else state.profile.revision,
+            policy="" if state.policy is None else state.policy.name,
         )
         return Draft(kind="words", start_sample=words[0].start_sample if words else watermark, body={"words": body})
 
 
-def _timed(state: AsrState, fresh: tuple[HypothesisWord, ...], frames: int, *, is_final: bool) -> tuple[Word, ...]:
-    """Return the words with sample positions at the channel's rate, within the audio, no two with the same start.
+def _commit(state: AsrState, words: tuple[Word, ...], fresh: tuple[HypothesisWord, ...]) -> AsrState:
+    if not words:
+        return state
+    added = tuple(
+        Committed(word.text, word.tokens, placed.end_sample * state.ratio, word.text.endswith(SENTENCE_ENDS))
+        for word, placed in zip(fresh, words, strict=True)
+    )
+    return changed(state, committed=state.committed + added, committed_end=added[-1].end)
 
-    The alignment gives silence before the first word to that word; like faster-whisper, a first word longer than twice the
-    median word is shortened from its start. The last frame is kept free for a final word that attends to the very end.
-    """
-    words: list[Word] = []
-    lengths = sorted(word.end_frame - word.frames[0] for word in fresh)
-    longest = 2 * min(lengths[len(lengths) // 2], 35) if lengths else 0
-    for index, word in enumerate(fresh):
-        is_closing = is_final and index == len(fresh) - 1
-        end_frame = min(word.end_frame, frames if is_closing else frames - 1)
-        start_frame = min(word.frames[0], frames - 1)
-        if index == 0 and not state.committed:
-            start_frame = max(start_frame, end_frame - max(longest, 15))
-        begin = words[-1].end_sample * state.ratio if words else state.committed_end
-        start = max(state.window_start + start_frame * FRAME, begin)
-        if words and start // state.ratio <= words[-1].start_sample:
-            start = (words[-1].start_sample + 1) * state.ratio
-        end = max(state.window_start + end_frame * FRAME, start)
-        words.append(
-            Word(
-                text=word.text,
-                start_sample=start // state.ratio,
-                end_sample=end // state.ratio,
-                probability=math.exp(sum(word.log_probabilities) / len(word.log_probabilities)),
-                is_joined=word.is_joined,
-            )
-        )
-    return tuple(words)
+
+def _tail(state: AsrState, text: str) -> Draft:
+    body = Tail(utterance=state.utterance, text=text)
+    return Draft(kind="tail", start_sample=state.committed_end // state.ratio, body={"tail": body}, counted=False)
+
+
+def _rejected(state: AsrState, start: int, end: int, reason: str) -> Rejected:
+    return Rejected(start_sample=start // state.ratio, end_sample=end // state.ratio, reason=reason)
 
 
 def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -378,16 +328,15 @@ def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for word, length in zip(words, lengths, strict=True) if length <= MAX_HOT_WORDS)
 
 
-def make(settings: Any, *, model: str, policy: CommitPolicy, min_mean_log_probability: float) -> AsrLogic:
+def make(settings: Any, catalogue: Catalogue) -> AsrLogic:
     """Return the logic for the ``asr`` section of the settings."""
     return AsrLogic(
         AsrConfig(
-            model=model,
             language=settings.language,
-            step=round(settings.step_seconds * RATE),
+            task=settings.task,
             window=round(settings.window_seconds * RATE),
-            prompt_tokens=settings.prompt_tokens,
-            min_mean_log_probability=min_mean_log_probability,
+            tentative=round(settings.tentative_seconds * RATE),
+            disabled_guards=settings.disabled_guards,
         ),
-        policy,
+        catalogue,
     )

@@ -3,63 +3,54 @@
 from __future__ import annotations
 
 import os
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.asr import loading, logic
-from pipeline.asr.policies.alignatt import AlignAtt
+from pipeline.asr import logic
+from pipeline.asr.catalogue import catalogue, catalogue_of, kept, offered
 from pipeline.core.contract import StageSpec
 from schemas.records import CallAnnotation, CallSpeech
 
-DEFAULT_PADDING_SECONDS = 0.5
-DEFAULT_LOG_PROBABILITY = -2.0
+if TYPE_CHECKING:
+    from pipeline.asr.engine import WhisperEngine
+    from pipeline.asr.pool import ModelPool
 
-
-@cache
-def _files(model: str, model_cache: str) -> loading.ModelFiles:
-    return loading.resolve_model(model, cache=model_cache)
+GPU_THREADS = 2  # one prepares features while the other's windows are decoded
 
 
 def _logic(settings: Any) -> logic.AsrLogic:
-    files = _files(settings.asr.model, settings.asr.model_cache)
-    policy = AlignAtt(frame_threshold=settings.asr.frame_threshold)
-    return logic.make(
-        settings.asr,
-        model=f"{files.name}@{files.digest}",
-        policy=policy,
-        min_mean_log_probability=_or_card(
-            settings.asr.min_mean_log_probability, files, "min_mean_log_probability", DEFAULT_LOG_PROBABILITY
-        ),
+    return logic.make(settings.asr, catalogue(settings.asr))
+
+
+def _engine(settings: Any) -> ModelPool:
+    """Return the pool of all models on offer: those that stay are loaded, and every one has been tested unless that is off."""
+    from pipeline.asr.engine import GPU_BATCH, WhisperEngine, resolve_device
+    from pipeline.asr.pool import ModelPool
+    from pipeline.asr.self_test import check_model
+
+    asr, runtime = settings.asr, settings.runtime
+    files = offered(asr)
+    profiles = catalogue_of(files, asr).profiles
+    device = resolve_device(asr.device, asr.compute_type)
+    threads = runtime.threads or (
+        GPU_THREADS if device == "cuda" else max((os.cpu_count() or 1) // (asr.threads or 1), 1)
     )
 
+    def load(name: str) -> WhisperEngine:
+        engine = WhisperEngine(
+            str(files[name].folder),
+            profiles[name],
+            device=device,
+            compute_type=asr.compute_type,
+            threads=asr.threads or 1,
+            workers=1 if device == "cuda" else threads,
+            max_batch=runtime.max_batch or GPU_BATCH,
+        )
+        check_model(engine, profiles[name], files[name], asr.self_test)
+        return engine
 
-def _engine(settings: Any) -> Any:
-    from pipeline.asr.engine import WhisperEngine
-
-    asr = settings.asr
-    files = _files(asr.model, asr.model_cache)
-    engine = WhisperEngine(
-        str(files.folder),
-        device=asr.device,
-        compute_type=asr.compute_type,
-        threads=asr.threads or 1,
-        workers=settings.runtime.threads or os.cpu_count() or 1,
-        padding_seconds=_or_card(asr.padding_seconds, files, "padding_seconds", DEFAULT_PADDING_SECONDS),
-    )
-    expected = files.card.get("self_test") if asr.self_test == "strict" else None
-    if expected:
-        import soundfile
-
-        audio, _ = soundfile.read(files.folder / expected["audio"], dtype="int16")
-        engine.self_test(expected["text"], audio)
-    elif asr.self_test != "off":
-        engine.self_test()
-    return engine
-
-
-def _or_card(setting: float | None, files: loading.ModelFiles, name: str, default: float) -> float:
-    """Return the setting, else what the model's card says, else the default."""
-    return float(files.card.get(name, default)) if setting is None else setting
+    pool = ModelPool(load, kept=kept(asr), max_loaded=asr.max_loaded, idle_seconds=asr.idle_seconds, threads=threads)
+    pool.warm(kept(asr) if asr.self_test == "off" else tuple(files))
+    return pool
 
 
 SPEC = StageSpec(

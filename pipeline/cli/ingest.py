@@ -50,6 +50,20 @@ class SpeedName(StrEnum):
     MAX = "max"
 
 
+class PolicyName(StrEnum):
+    """Values of --policy."""
+
+    ALIGNATT = "alignatt"
+    LOCAL_AGREEMENT = "local_agreement"
+
+
+class TaskName(StrEnum):
+    """Values of --task."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
 # Options that `callscribe replay` takes as well.
 Role = Annotated[
     list[str] | None,
@@ -61,7 +75,9 @@ Encoding = Annotated[
 ]
 Rate = Annotated[int | None, typer.Option(help="Sample rate in Hz, with --encoding (default: 8000).")]
 Channels = Annotated[int | None, typer.Option(help="Interleaved channels, with --encoding (default: 1).")]
-Language = Annotated[str | None, typer.Option(help="ISO 639-1 code (default: the model's).")]
+Language = Annotated[str | None, typer.Option(help="ISO 639-1 code, or auto (default: setting asr.language).")]
+Policy = Annotated[PolicyName | None, typer.Option(help="When words are committed (default: the model's).")]
+Task = Annotated[TaskName | None, typer.Option(help="Translate gives English text (default: setting asr.task).")]
 Prompt = Annotated[str | None, typer.Option(help="Text that precedes the call for the recogniser.")]
 HotWord = Annotated[list[str] | None, typer.Option(metavar="WORD", help="A word to prefer; may be repeated.")]
 Attribute = Annotated[
@@ -95,6 +111,9 @@ def ingest(
     language: Language = None,
     prompt: Prompt = None,
     hot_word: HotWord = None,
+    model: Annotated[str | None, typer.Option(help="One of the models that the workers offer (asr.models).")] = None,
+    policy: Policy = None,
+    task: Task = None,
     attribute: Attribute = None,
     tenant: Tenant = None,
     controls: Controls = None,
@@ -121,6 +140,10 @@ def ingest(
         language=language,
         prompt=prompt,
         hot_words=hot_word or (),
+        model=model,
+        policy=policy,
+        task=task,
+        offered_models=settings.asr.offered,
         attributes=attribute or (),
         tenant=tenant,
         controls=controls,

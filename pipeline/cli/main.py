@@ -27,8 +27,10 @@ GROUPS = (
     "topics",
     "schemas",
     "dead_letters",
+    "models",
     "config",
     "doctor",
+    "bench",
 )
 
 app = typer.Typer(

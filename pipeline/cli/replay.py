@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.common import note, settings_of
-from pipeline.cli.ingest import Attribute, Channels, Controls, Encoding, HotWord, Language, Prompt, Rate, Role, Tenant
+from pipeline.cli.ingest import (
+    Attribute,
+    Channels,
+    Controls,
+    Encoding,
+    HotWord,
+    Language,
+    Policy,
+    Prompt,
+    Rate,
+    Role,
+    Task,
+    Tenant,
+)
 from pipeline.cli.transcript import Format
 
 
@@ -30,6 +43,8 @@ def replay(
     language: Language = None,
     prompt: Prompt = None,
     hot_word: HotWord = None,
+    policy: Policy = None,
+    task: Task = None,
     attribute: Attribute = None,
     tenant: Tenant = None,
     controls: Controls = None,
@@ -51,6 +66,8 @@ def replay(
         language=language,
         prompt=prompt,
         hot_words=hot_word or (),
+        policy=policy,
+        task=task,
         attributes=attribute or (),
         tenant=tenant,
         controls=controls,

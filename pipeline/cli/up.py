@@ -90,7 +90,7 @@ def status(
 def bring_up(settings: Settings, stages: tuple[str, ...], *, workers: int, config: Path | None, say: Any) -> Supervisor:
     """Start broker, topics and workers; the caller waits for readiness and stops the supervisor.
 
-    Raises NotReadyError before anything is started when the model or the store cannot be used.
+    Raises NotReadyError before anything is started when a model or the store cannot be used.
     """
     from pipeline.runtime.broker import EmbeddedBroker
     from pipeline.runtime.provisioning import apply_topics
@@ -103,9 +103,13 @@ def bring_up(settings: Settings, stages: tuple[str, ...], *, workers: int, confi
             f"callscribe is already up in {settings.work_folder} (process {other.pid}): callscribe status, callscribe down"
         )
     if "asr" in stages:
-        from pipeline.asr.loading import resolve_model
+        from pipeline.asr.catalogue import offered
 
-        resolve_model(settings.asr.model, cache=settings.asr.model_cache)
+        offered(settings.asr)
+        if (settings.asr.device, settings.asr.compute_type) != ("auto", "default"):
+            from pipeline.asr.engine import resolve_device
+
+            resolve_device(settings.asr.device, settings.asr.compute_type)
     if "sink" in stages:
         open_store(settings.store.url.get_secret_value(), settings.work_folder).close()
     broker = EmbeddedBroker(settings) if settings.is_embedded else None

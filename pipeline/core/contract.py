@@ -95,7 +95,20 @@ class LaneLogic(Protocol[S, W, R_contra]):
 
 
 class Engine(Protocol[W_contra, R_co]):
-    """A model behind a stage: weights are shared by all lanes, state stays in the lanes."""
+    """A model behind a stage: weights are shared by all lanes, state stays in the lanes.
+
+    ``max_batch`` is how many items one call of ``infer`` should get, 1 when company gains nothing; ``threads`` how many
+    threads may call it at once, 0 for one per core. An engine that cannot mix all items in one batch has a method
+    ``bucket(work)``; only items of equal buckets come together.
+    """
+
+    @property
+    def max_batch(self) -> int:
+        """Return how many items to hand over at once."""
+
+    @property
+    def threads(self) -> int:
+        """Return how many threads may call ``infer`` at once."""
 
     def infer(self, batch: Sequence[W_contra]) -> Sequence[R_co]:
         """Return one result per work item, in order. Called from an executor thread."""

@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class Placed:
     """A sentence and where its audio starts, in samples."""
 
     channel: int
@@ -66,24 +67,33 @@ def make_call(dialogue: Dialogue, *, seed: int, out: Path, versions: dict[str, s
     """Write ``<name>.wav`` (two channels, 8 kHz, mu-law) and ``<name>.json``; return the latter's path."""
     import soundfile
 
-    placed, events = _lay_out(dialogue, random.Random(f"{seed}/{dialogue.name}"))
+    placed, events = lay_out(dialogue, random.Random(f"{seed}/{dialogue.name}"))
+    audio = mix(dialogue, placed, noise_seed=seed * 2)
+    out.mkdir(parents=True, exist_ok=True)
+    soundfile.write(out / f"{dialogue.name}.wav", audio, RATE, format="WAV", subtype="ULAW")
+    path = out / f"{dialogue.name}.json"
+    document = reference(dialogue, placed, events) | {"synthesizers": versions, "seed": seed}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def mix(dialogue: Dialogue, placed: list[Placed], *, noise_seed: int) -> Samples:
+    """Return the channels of a call, levels and line noise applied; float32, shape (samples, 2), full scale 1.
+
+    Channel c draws its noise from ``noise_seed + c``. Raises ValueError when the sum would clip.
+    """
     length = max(sentence.start + len(sentence.audio) for sentence in placed) + round(TAIL_SECONDS * RATE)
-    mix = np.zeros((length, 2), dtype=np.float32)
+    audio = np.zeros((length, 2), dtype=np.float32)
     for sentence in placed:
-        mix[sentence.start : sentence.start + len(sentence.audio), sentence.channel] += sentence.audio
+        audio[sentence.start : sentence.start + len(sentence.audio), sentence.channel] += sentence.audio
     for channel in (AGENT, CUSTOMER):
-        mix[:, channel] *= _gain(placed, channel, dialogue.level_dbfs[channel])
+        audio[:, channel] *= _gain(placed, channel, dialogue.level_dbfs[channel])
     for channel, level in enumerate(dialogue.noise_dbfs):
         if level is not None:
-            mix[:, channel] += _line_noise(length, level, seed=seed * 2 + channel)
-    if (peak := float(np.abs(mix).max())) > 0.95:
+            audio[:, channel] += _line_noise(length, level, seed=noise_seed + channel)
+    if (peak := float(np.abs(audio).max())) > 0.95:
         raise ValueError(f"{dialogue.name}: peak {peak:.2f} would clip; lower its level")
-    out.mkdir(parents=True, exist_ok=True)
-    soundfile.write(out / f"{dialogue.name}.wav", mix, RATE, format="WAV", subtype="ULAW")
-    reference = out / f"{dialogue.name}.json"
-    document = _reference(dialogue, placed, events) | {"synthesizers": versions, "seed": seed}
-    reference.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return reference
+    return audio
 
 
 def synthesize(text: str, voice: Voice, *, rate_hz: int = RATE) -> Samples:
@@ -124,9 +134,11 @@ def synthesize(text: str, voice: Voice, *, rate_hz: int = RATE) -> Samples:
     return np.asarray(speech[max(0, loud[0] - edge) : loud[-1] + edge], dtype=np.float32)
 
 
-def _lay_out(dialogue: Dialogue, source: random.Random) -> tuple[list[_Placed], list[dict[str, Any]]]:
-    """Return the sentences with their places, and the holds."""
-    placed: list[_Placed] = []
+def lay_out(
+    dialogue: Dialogue, source: random.Random, *, synthesis: Callable[[str, Voice], Samples] = synthesize
+) -> tuple[list[Placed], list[dict[str, Any]]]:
+    """Return the sentences with their places, and the holds as `reference` writes them."""
+    placed: list[Placed] = []
     events: list[dict[str, Any]] = []
     free = [0, 0]  # first sample at which a channel may speak again
     end = round(LEAD_SECONDS * RATE)  # where the last speaker, or hold, ended
@@ -140,7 +152,8 @@ def _lay_out(dialogue: Dialogue, source: random.Random) -> tuple[list[_Placed], 
         gap = turn.gap_seconds
         if gap is None:
             gap = 0.0 if is_quiet else source.uniform(*GAP_SECONDS)
-        spoken = _speak(turn, dialogue.voices[turn.channel], source, max(free[turn.channel], end + round(gap * RATE)))
+        start = max(free[turn.channel], end + round(gap * RATE))
+        spoken = _speak(turn, dialogue.voices[turn.channel], source, start, synthesis)
         placed += spoken
         finish = spoken[-1].start + len(spoken[-1].audio)
         end, is_quiet = max(end, finish), False
@@ -148,20 +161,22 @@ def _lay_out(dialogue: Dialogue, source: random.Random) -> tuple[list[_Placed], 
     return placed, events
 
 
-def _speak(turn: Turn, voice: Voice, source: random.Random, start: int) -> list[_Placed]:
+def _speak(
+    turn: Turn, voice: Voice, source: random.Random, start: int, synthesis: Callable[[str, Voice], Samples]
+) -> list[Placed]:
     spoken = []
     for sentence in turn.sentences:
-        pieces = [synthesize(piece.strip(), voice) for piece in sentence.split("|")]
+        pieces = [synthesis(piece.strip(), voice) for piece in sentence.split("|")]
         audio = pieces[0]
         for piece in pieces[1:]:
             pause = np.zeros(round(source.uniform(*PAUSE_SECONDS) * RATE), dtype=np.float32)
             audio = np.concatenate([audio, pause, piece])
-        spoken.append(_Placed(turn.channel, start, audio, " ".join(sentence.replace("|", " ").split())))
+        spoken.append(Placed(turn.channel, start, audio, " ".join(sentence.replace("|", " ").split())))
         start += len(audio) + round(source.uniform(*SENTENCE_SECONDS) * RATE)
     return spoken
 
 
-def _gain(placed: list[_Placed], channel: int, level_dbfs: float) -> float:
+def _gain(placed: list[Placed], channel: int, level_dbfs: float) -> float:
     """Return the factor that brings a channel's speech, pauses left out, to an RMS level."""
     speech = np.concatenate([sentence.audio for sentence in placed if sentence.channel == channel])
     loud = speech[np.abs(speech) > EDGE]
@@ -173,7 +188,8 @@ def _line_noise(samples: int, level_dbfs: float, *, seed: int) -> Samples:
     return np.asarray(np.random.RandomState(seed).standard_normal(samples) * 10 ** (level_dbfs / 20), dtype=np.float32)
 
 
-def _reference(dialogue: Dialogue, placed: list[_Placed], events: list[dict[str, Any]]) -> dict[str, Any]:
+def reference(dialogue: Dialogue, placed: list[Placed], events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is said where, and the holds, as the JSON document of a call."""
     utterances = [
         {
             "channel": sentence.channel,

@@ -56,6 +56,9 @@ class CallDescription:
     tenant: str | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] = ()
+    model: str | None = None
+    policy: str | None = None
+    task: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -129,6 +132,9 @@ class Feed:
             tenant=self._call.tenant,
             prompt=self._call.prompt,
             hot_words=self._call.hot_words,
+            model=self._call.model,
+            policy=self._call.policy,
+            task=self._call.task,
             attributes=dict(self._call.attributes),
         )
         records = [self._control("started", 0, started=started)]

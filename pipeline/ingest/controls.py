@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 
 from pipeline.core.errors import UsageError
 from pipeline.core.languages import unknown_language
+from pipeline.core.recognition import AUTOMATIC
 from pipeline.ingest.chunks import BODIES, Control
 from pipeline.ingest.feed import TimedControl
 
@@ -77,7 +78,8 @@ def _body(kind: str, body_type: type[Any], values: dict[str, Any]) -> Any:
     ]
     if missing:
         raise ValueError(f"{kind} needs {', '.join(missing)}")
-    if kind == "settings" and values.get("language") and (problem := unknown_language(values["language"])):
+    language = values.get("language") if kind == "settings" else None
+    if language and language != AUTOMATIC and (problem := unknown_language(language)):
         raise ValueError(f"language: {problem}")
     return body_type(**values)
 

@@ -39,6 +39,9 @@ class FeedOptions:
     language: str | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] = ()
+    model: str | None = None
+    policy: str | None = None
+    task: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     tenant: str | None = None
     controls: tuple[TimedControl, ...] = ()
@@ -118,6 +121,9 @@ def describe(
         tenant=options.tenant,
         prompt=options.prompt,
         hot_words=options.hot_words,
+        model=options.model,
+        policy=options.policy,
+        task=options.task,
         attributes=options.attributes,
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import UsageError
 from pipeline.core.languages import unknown_language
+from pipeline.core.recognition import AUTOMATIC
 from pipeline.ingest.controls import read_controls
 from pipeline.ingest.feed import FeedOptions
 from pipeline.ingest.formats import MAX_RATE_HZ, MIN_RATE_HZ, RAW_ENCODINGS, TELEPHONE_RATE_HZ, RawFormat
@@ -40,19 +41,32 @@ def feed_options(
     language: str | None = None,
     prompt: str | None = None,
     hot_words: Sequence[str] = (),
+    model: str | None = None,
+    policy: str | None = None,
+    task: str | None = None,
+    offered_models: Collection[str] = (),
     attributes: Sequence[str] = (),
     tenant: str | None = None,
     controls: Path | None = None,
     record_seconds: float = 0.2,
 ) -> FeedOptions:
-    """Return the options of a feed; ``roles`` are ``0=agent``, ``attributes`` ``queue=billing``. Raises UsageError."""
-    if language is not None and (problem := unknown_language(language)):
+    """Return the options of a feed; ``roles`` are ``0=agent``, ``attributes`` ``queue=billing``. Raises UsageError.
+
+    ``model`` is one of ``offered_models``, those that the deployment's workers have been given.
+    """
+    if language not in (None, AUTOMATIC) and (problem := unknown_language(language)):
         raise UsageError(f"--language: {problem}")
+    if model is not None and model not in offered_models:
+        offered = ", ".join(offered_models)
+        raise UsageError(f"--model {model} is not offered; settings asr.model and asr.models offer {offered}")
     return FeedOptions(
         roles=_roles(roles),
         language=language,
         prompt=prompt,
         hot_words=tuple(hot_words),
+        model=model,
+        policy=policy,
+        task=task,
         attributes=_pairs(attributes, "--attribute"),
         tenant=tenant,
         controls=() if controls is None else read_controls(controls),

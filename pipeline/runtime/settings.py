@@ -11,16 +11,25 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from pipeline.core.errors import UsageError
 from pipeline.core.languages import unknown_language
+from pipeline.core.recognition import AUTOMATIC, PolicyName, Task
 
 PREFIX = "CALLSCRIBE_"
 TEST_PREFIX = "CALLSCRIBE_TEST_"  # what only the test run reads
 FILE = "callscribe.toml"
+
+
+def _names(value: Any) -> Any:
+    """Split the comma-separated names of an environment variable or a flag."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
 class Section(BaseModel):
@@ -43,6 +52,8 @@ class KafkaSettings(Section):
     ssl_key_password: SecretStr = SecretStr("")
     session_timeout_seconds: float = Field(10.0, ge=6, le=300)
     request_timeout_seconds: float = Field(30.0, gt=0)
+    fetch_wait_seconds: float = Field(0.05, ge=0, le=1, description="Stages collect so long what arrives; 0: at once")
+    linger_seconds: float = Field(0.02, ge=0, le=1, description="Stages collect so long what they write")
 
 
 class BrokerSettings(Section):
@@ -82,11 +93,17 @@ class VadSettings(Section):
 
     threshold: float = Field(0.5, gt=0, lt=1)
     negative_threshold: float = Field(0.35, gt=0, lt=1)
+    silence_dbfs: float = Field(
+        -60.0, ge=-100, le=-30, description="Windows of 32 ms without a sample above this level are silence, unscored"
+    )
     pre_roll_seconds: float = Field(0.3, ge=0.0, le=2.0)
     hangover_seconds: float = Field(0.5, ge=0.1, le=5.0)
     min_speech_seconds: float = Field(0.096, ge=0.0, le=1.0)
     max_utterance_seconds: float = Field(24.0, ge=5.0, le=28.0)
     watermark_seconds: float = Field(2.0, ge=0.5, le=10.0)
+    piece_seconds: float = Field(
+        0.5, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
+    )
 
     @model_validator(mode="after")
     def _check_hysteresis(self) -> Self:
@@ -96,35 +113,53 @@ class VadSettings(Section):
 
 
 class AsrSettings(Section):
-    """Recogniser. ``model``: ``demo``, a faster-whisper name (small, large-v3-turbo), or a local folder."""
+    """Recogniser. ``model``: ``demo``, a faster-whisper name (small, large-v3-turbo), or a local folder.
+
+    What is unset and has no default is taken from the model's card, and without a card from
+    `pipeline.asr.profiles.ModelProfile`.
+    """
 
     model: str = "demo"
+    models: Names = Field((), description="Further models that calls may ask for by name")
+    pinned: Names = Field((), description="Models that stay loaded, besides the default one")
+    max_loaded: int = Field(2, ge=1, description="Models in memory at once; the least recently used goes first")
+    idle_seconds: float = Field(600.0, ge=0, description="A model unused for so long is unloaded; 0: never")
+    model_cache: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute_type: str = "default"
-    language: str = "en"
-    policy: Literal["alignatt"] = "alignatt"
-    step_seconds: float = Field(1.0, ge=0.2, le=5.0)
-    frame_threshold: int = Field(25, ge=1, le=200, description="20 ms frames kept back from the end of the audio")
+    threads: int = Field(0, ge=0, description="Threads of one decoding on a CPU; 0: one")
+    self_test: Literal["strict", "basic", "off"] = "basic"
+    language: str = Field("en", description="Of calls that name none; auto: detected once per channel, then locked")
+    task: Task = "transcribe"
+    policy: PolicyName | None = None
+    step_seconds: float | None = Field(None, ge=0.2, le=5.0, description="Audio between two committing passes")
+    tentative_seconds: float = Field(
+        0.0, ge=0.0, le=5.0, description="Audio between two passes for the tentative text alone; 0: none"
+    )
+    frame_threshold: int | None = Field(
+        None, ge=1, le=200, description="AlignAtt: frames of 20 ms kept back from the end of the audio"
+    )
+    agreement: int | None = Field(None, ge=2, le=5, description="LocalAgreement-n: passes that must agree")
     window_seconds: float = Field(
         12.0, ge=4.0, le=28.0, description="Longer windows are cut at the last committed sentence end"
     )
-    padding_seconds: float | None = Field(
-        None, ge=0.0, le=30.0, description="Zeros behind every window; unset: what the model's card says, else 0.5"
-    )
-    prompt_tokens: int = Field(0, ge=0, le=224, description="Tokens of earlier text given to the next window")
+    padding_seconds: float | None = Field(None, ge=0.0, le=30.0, description="Zeros behind every window")
+    prompt_tokens: int | None = Field(None, ge=0, le=224, description="Tokens of earlier text given to the next window")
     min_mean_log_probability: float | None = Field(
         None,
-        description="Guard: text below this mean token log probability waits, or is refused at the end of its utterance; "
-        "unset: what the model's card says, else -2.0",
+        description="Guard: text below this mean token log probability waits, or is refused at the end of its utterance",
     )
-    self_test: Literal["strict", "basic", "off"] = "basic"
-    model_cache: str = ""
-    threads: int = Field(0, ge=0, description="0: one per core")
+    disabled_guards: Names = Field((), description="Guards that are switched off, by the name that records give")
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Return the names that calls may ask for, the default model first."""
+        return tuple(dict.fromkeys((self.model, *self.models)))
 
     @field_validator("language")
     @classmethod
     def _check_language(cls, value: str) -> str:
-        if problem := unknown_language(value):
+        if value != AUTOMATIC and (problem := unknown_language(value)):
             raise ValueError(problem)
         return value
 
@@ -155,7 +190,7 @@ class RuntimeSettings(Section):
     """The workers."""
 
     work_folder: str = ".work"
-    max_batch: int = Field(1, ge=1)
+    max_batch: int = Field(0, ge=0, description="Items decoded together; 0: one on a CPU, sixteen on a GPU")
     max_wait_ms: int = Field(5, ge=0)
     threads: int = Field(0, ge=0, description="Inference threads of a worker; 0: one per core")
     commit_interval_seconds: float = Field(1.0, gt=0)

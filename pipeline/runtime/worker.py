@@ -32,7 +32,7 @@ from pipeline.core.errors import CallscribeError, FatalError, PoisonError
 from pipeline.core.flow import CallFlow, Effects
 from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.dead_letters import dead_letter
-from pipeline.runtime.inference import Inference
+from pipeline.runtime.inference import inference_of
 from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
 from pipeline.runtime.settings import Settings
@@ -81,12 +81,7 @@ class StageWorker:
         self._codec = codec
         self._logic = logic
         runtime = settings.runtime
-        threads = runtime.threads or (os.cpu_count() or 1)
-        self._inference = (
-            None
-            if engine is None
-            else Inference(engine, threads=threads, max_batch=runtime.max_batch, max_wait_ms=runtime.max_wait_ms)
-        )
+        self._inference = None if engine is None else inference_of(engine, runtime)
         self._input_name = topics.topic(spec.input).full_name(prefix)
         self._input = self._topic(self._input_name)
         self._output = self._topic(topics.topic(spec.output).full_name(prefix))

@@ -2,11 +2,13 @@
 
 Audio becomes 16 kHz on absolute positions and is scored in windows of 512 samples that start at multiples of 512. Hysteresis
 over the scores opens an utterance with pre-roll and closes it after a hangover, at a gap or at its maximum length; silence is
-sent on only as watermarks. Positions named ``*_end`` or ``floor`` are 16 kHz positions; ``audio_*`` count at the channel's rate.
+sent on only as watermarks. Windows without an audible sample are silence and are not scored. Positions named ``*_end`` or
+``floor`` are 16 kHz positions; ``audio_*`` count at the channel's rate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,9 @@ import numpy as np
 
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import PoisonError
+from pipeline.core.frozen import changed
 from pipeline.core.resample import TAPS_AHEAD, TAPS_BEHIND, double_rate
+from pipeline.vad.hysteresis import Walk
 from pipeline.vad.state import (
     CONTEXT,
     EMPTY,
@@ -27,14 +31,14 @@ from pipeline.vad.state import (
     VadState,
     VadWork,
     decode,
-    windows_of,
+    peak_of,
+    probabilities_of,
+    work_of,
 )
 from schemas.codec import decode_plain, encode_plain
-from schemas.records import CallAudio, Gap, Speech, VadLane
+from schemas.records import CallAudio, Gap, VadLane
 
-PIECE = 3_200  # 200 ms of speech per output record
 MARGIN = 2 * (CONTEXT + TAPS_BEHIND + TAPS_AHEAD)  # audio before the pre-roll that scoring and the filter look at
-SOFT_LIMIT = 0.8  # from this share of the maximum length on, an utterance ends at the first quiet window
 
 
 class VadLogic:
@@ -52,11 +56,11 @@ class VadLogic:
 
     def plan(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
         """Take in an audio or gap record of the lane, or a control record of the call."""
-        state = replace(state, is_fresh=False)
+        state = changed(state, is_fresh=False)
         if record.kind == "audio":
             return self._plan_audio(state, record)
         if record.kind == "pause":
-            return Step(replace(state, is_paused=True))
+            return Step(changed(state, is_paused=True))
         if record.kind == "interrupted":
             return self._flush(state, gap=None, pending=None, end=state.audio_end, is_break=True)
         if record.kind == "ended":
@@ -68,13 +72,8 @@ class VadLogic:
 
     def apply(self, state: VadState, work: VadWork, result: VadResult) -> Step[VadState, VadWork]:
         """Take in the scores of ``work``."""
-        outputs: list[Draft] = []
-        state = replace(state, hidden=result.hidden, cell=result.cell)
-        for probability in result.probabilities:
-            state = self._advance(state, probability, outputs, limit=work.flush_to)
-        if work.flush_to is None:
-            return Step(self._trim(state), tuple(outputs))
-        return self._finish(state, work.flush_to, work.gap, work.pending, outputs, is_break=work.is_break)
+        state = changed(state, hidden=result.hidden, cell=result.cell)
+        return self._walk(state, work, probabilities_of(work, result.probabilities))
 
     def snapshot(self, state: VadState) -> Snapshot | None:
         """Return the state where no utterance is open or about to open, and where one follows another without silence."""
@@ -135,10 +134,10 @@ class VadLogic:
         if start < 0:
             raise PoisonError(f"audio record {record.sequence} starts at sample {start}")
         if state.is_rebuilding and start < state.audio_end:
-            state = replace(
+            state = changed(
                 state, is_rebuilding=False, audio_end=start, audio=EMPTY, source=EMPTY, audio_from=start * state.ratio
             )
-        state = replace(state, is_rebuilding=False)
+        state = changed(state, is_rebuilding=False)
         if state.audio_start >= 0 and start < state.audio_end:
             raise PoisonError(
                 f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}"
@@ -148,15 +147,15 @@ class VadLogic:
             return self._flush(state, gap=gap, pending=record, end=state.audio_end)
         if state.audio_start < 0:
             state = self._begin(state, start)
-        state = self._append(replace(state, is_paused=state.is_paused and start < state.rebuilt_to), samples)
-        state = replace(state, audio_end=end, pieces=(*state.pieces, (record.sequence, end)))
+        state = self._append(changed(state, is_paused=state.is_paused and start < state.rebuilt_to), samples)
+        state = changed(state, audio_end=end, pieces=(*state.pieces, (record.sequence, end)))
         return self._score(state)
 
     def _begin(self, state: VadState, start: int) -> VadState:
         """Return the state of a lane whose audio begins at ``start``, at first or after a gap."""
         position = start * state.ratio
         first_window = -(-position // WINDOW) * WINDOW
-        return replace(
+        return changed(
             state,
             audio_start=start,
             audio_end=start,
@@ -175,22 +174,34 @@ class VadLogic:
     def _append(self, state: VadState, samples: Samples) -> VadState:
         """Convert ``samples`` to 16 kHz behind the audio already there; the filter keeps the last 16 back."""
         if state.ratio == 1:
-            return replace(state, audio=np.concatenate([state.audio, samples]))
+            return changed(state, audio=np.concatenate([state.audio, samples]))
         source = state.source if len(state.source) else np.zeros(TAPS_BEHIND, dtype=np.int16)
         source = np.concatenate([source, samples])
         if len(source) <= TAPS_BEHIND + TAPS_AHEAD:
-            return replace(state, source=source)
+            return changed(state, source=source)
         converted = double_rate(source)
-        return replace(
+        return changed(
             state, audio=np.concatenate([state.audio, converted]), source=source[-(TAPS_BEHIND + TAPS_AHEAD) :]
         )
 
     def _score(self, state: VadState) -> Step[VadState, VadWork]:
         """Return the step that scores every complete window."""
         count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
-        if count <= 0:
-            return Step(state)
-        return Step(state, work=VadWork(windows_of(state, count), state.hidden, state.cell))
+        return self._ask(state, work_of(state, count, self._config.silence_peak)) if count > 0 else Step(state)
+
+    def _ask(self, state: VadState, work: VadWork) -> Step[VadState, VadWork]:
+        """Return the step that has the audible windows scored, if there are any."""
+        return Step(state, work=work) if len(work.windows) else self._walk(state, work, [0.0] * len(work.is_audible))
+
+    def _walk(self, state: VadState, work: VadWork, probabilities: Sequence[float]) -> Step[VadState, VadWork]:
+        """Return the step behind the windows of ``work``."""
+        outputs: list[Draft] = []
+        walk = Walk(state, self._config, outputs)
+        for probability in probabilities:
+            walk.advance(probability, work.flush_to)
+        if work.flush_to is None:
+            return Step(self._trim(walk.state()), tuple(outputs))
+        return self._finish(walk.state(), work.flush_to, work.gap, work.pending, outputs, is_break=work.is_break)
 
     def _flush(
         self, state: VadState, *, gap: Gap | None, pending: CallAudio | None, end: int, is_break: bool = False
@@ -200,18 +211,17 @@ class VadLogic:
             return self._finish(state, max(end, 0) * state.ratio, gap, pending, [], is_break=is_break)
         flush_to = state.audio_end * state.ratio
         if state.scored_end < state.audio_from:  # the audio that a restored lane still needed is gone
-            return self._finish(replace(state, scored_end=flush_to), flush_to, gap, pending, [], is_break=is_break)
+            return self._finish(changed(state, scored_end=flush_to), flush_to, gap, pending, [], is_break=is_break)
         if state.ratio > 1:
             state = self._append(state, np.zeros(TAPS_AHEAD, dtype=np.int16))
         rest = -(flush_to - state.scored_end) % WINDOW if flush_to > state.scored_end else 0
         audio = state.audio[: flush_to - state.audio_from]
-        state = replace(state, audio=np.concatenate([audio, np.zeros(rest, dtype=np.int16)]))
+        state = changed(state, audio=np.concatenate([audio, np.zeros(rest, dtype=np.int16)]))
         count = (state.audio_from + len(state.audio) - state.scored_end) // WINDOW
         if count <= 0:
             return self._finish(state, flush_to, gap, pending, [], is_break=is_break)
-        return Step(
-            state, work=VadWork(windows_of(state, count), state.hidden, state.cell, flush_to, gap, pending, is_break)
-        )
+        work = work_of(state, count, self._config.silence_peak)
+        return self._ask(state, replace(work, flush_to=flush_to, gap=gap, pending=pending, is_break=is_break))
 
     def _finish(
         self,
@@ -224,13 +234,15 @@ class VadLogic:
         is_break: bool,
     ) -> Step[VadState, VadWork]:
         """Close what is open at ``flush_to``, declare the gap, and take in the pending record."""
-        if state.open_start is None and state.run_start is not None:
-            state = self._open(state, outputs)
-        if state.open_start is not None:
-            state = self._close(state, flush_to, outputs)
+        if state.open_start is not None or state.run_start is not None:
+            walk = Walk(state, self._config, outputs)
+            if walk.open_start is None:
+                walk.open()
+            walk.close(flush_to)
+            state = walk.state()
         elif flush_to > state.watermark:
             outputs.append(Draft(kind="watermark", start_sample=flush_to // state.ratio))
-            state = replace(state, watermark=flush_to)
+            state = changed(state, watermark=flush_to)
         if gap is not None:
             outputs.append(Draft(kind="gap", start_sample=flush_to // state.ratio, body={"gap": gap}))
             state = self._begin(state, gap.end_sample)
@@ -240,90 +252,6 @@ class VadLogic:
             return Step(self._trim(state), tuple(outputs))
         step = self._plan_audio(state, pending)
         return Step(step.state, (*outputs, *step.outputs), step.work)
-
-    # -- hysteresis ----------------------------------------------------------------------------------------------
-
-    def _advance(self, state: VadState, probability: float, outputs: list[Draft], limit: int | None) -> VadState:
-        """Move over one window. ``limit`` is the end of the real audio when the last window is padded."""
-        config = self._config
-        start = state.scored_end
-        end = start + WINDOW
-        is_speech = probability >= (
-            config.threshold if state.open_start is None and not state.is_continuing else config.negative_threshold
-        )
-        state = replace(state, scored_end=end, speech_end=end if is_speech else state.speech_end)
-        if state.open_start is None:
-            if is_speech:
-                state = replace(state, run_start=start if state.run_start is None else state.run_start)
-                assert state.run_start is not None
-                if state.is_continuing or end - state.run_start >= config.min_speech:
-                    state = self._open(state, outputs)
-            else:
-                state = replace(
-                    state, run_start=None, is_continuing=state.is_continuing and end - state.floor < config.hangover
-                )
-        if state.open_start is None:
-            return self._mark(state, outputs)
-        state = self._send(state, min(end, limit) if limit is not None else end, outputs)
-        assert state.open_start is not None
-        length = end - state.open_start
-        if end - state.speech_end >= config.hangover:
-            return self._close(state, min(end, limit) if limit is not None else end, outputs)
-        if length >= config.max_utterance or (length >= SOFT_LIMIT * config.max_utterance and not is_speech):
-            return replace(
-                self._close(state, min(end, limit) if limit is not None else end, outputs), is_continuing=True
-            )
-        return state
-
-    def _open(self, state: VadState, outputs: list[Draft]) -> VadState:
-        assert state.run_start is not None
-        start = (
-            state.floor
-            if state.is_continuing
-            else max(state.run_start - self._config.pre_roll, state.floor, state.audio_from)
-        )
-        return replace(state, open_start=start, sent_end=start, run_start=None, is_first=True, is_fresh=True)
-
-    def _send(self, state: VadState, available: int, outputs: list[Draft]) -> VadState:
-        """Send every complete piece of the open utterance below ``available``."""
-        while available - state.sent_end >= PIECE:
-            state = self._piece(state, state.sent_end + PIECE, False, outputs)
-        return state
-
-    def _close(self, state: VadState, end: int, outputs: list[Draft]) -> VadState:
-        end = max(end, state.sent_end)
-        state = self._piece(state, end, True, outputs)
-        return replace(
-            state,
-            open_start=None,
-            utterance=state.utterance + 1,
-            watermark=end,
-            floor=end,
-            is_continuing=False,
-            run_start=None,
-        )
-
-    def _piece(self, state: VadState, end: int, is_last: bool, outputs: list[Draft]) -> VadState:
-        audio = state.audio[state.sent_end - state.audio_from : end - state.audio_from]
-        speech = Speech(
-            utterance=state.utterance,
-            is_first=state.is_first,
-            is_last=is_last,
-            is_continuation=state.is_continuing,
-            audio=audio.astype("<i2").tobytes(),
-        )
-        outputs.append(Draft(kind="speech", start_sample=state.sent_end // state.ratio, body={"speech": speech}))
-        return replace(state, sent_end=end, is_first=False)
-
-    def _mark(self, state: VadState, outputs: list[Draft]) -> VadState:
-        """Publish a watermark when silence has lasted long enough since the last one."""
-        quiet_to = state.run_start if state.run_start is not None else state.scored_end
-        safe = max(quiet_to - self._config.pre_roll, state.floor)
-        safe -= safe % state.ratio
-        if state.is_continuing or safe - state.watermark < self._config.watermark:
-            return state
-        outputs.append(Draft(kind="watermark", start_sample=safe // state.ratio))
-        return replace(state, watermark=safe)
 
     # -- buffers -------------------------------------------------------------------------------------------------
 
@@ -341,7 +269,7 @@ class VadLogic:
         needed = self._needed_from(state)
         cut = max(0, min(needed - state.audio_from, len(state.audio)))
         pieces = tuple(piece for piece in state.pieces if piece[1] > needed // state.ratio)
-        return replace(state, audio=state.audio[cut:].copy(), audio_from=state.audio_from + cut, pieces=pieces)
+        return changed(state, audio=state.audio[cut:].copy(), audio_from=state.audio_from + cut, pieces=pieces)
 
 
 def make(settings: Any) -> VadLogic:
@@ -355,5 +283,7 @@ def make(settings: Any) -> VadLogic:
             min_speech=round(settings.min_speech_seconds * RATE),
             max_utterance=round(settings.max_utterance_seconds * RATE),
             watermark=round(settings.watermark_seconds * RATE),
+            piece=round(settings.piece_seconds * RATE) // 2 * 2,
+            silence_peak=peak_of(settings.silence_dbfs),
         )
     )

@@ -20,6 +20,8 @@ MAX_RECORD_SECONDS = 30
 Samples = NDArray[np.int16]
 EMPTY: Samples = np.zeros(0, dtype=np.int16)
 ZERO_STATE = bytes(4 * 128)
+COLUMNS = np.arange(CONTEXT + WINDOW)
+NO_WINDOWS: NDArray[np.float32] = np.zeros((0, CONTEXT + WINDOW), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +35,21 @@ class VadConfig:
     min_speech: int
     max_utterance: int
     watermark: int
+    piece: int = 3_200  # of speech per output record
+    silence_peak: int = 0  # windows without a sample above are silence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VadWork:
-    """Windows of one lane to score in order: float32 [n, 64 + 512] in -1..1, and the recurrent state before them."""
+    """Windows of one lane to score in order: float32 [n, 64 + 512] in -1..1, and the recurrent state before them.
+
+    ``is_audible`` says of every window that the lane moves over whether it is among them.
+    """
 
     windows: NDArray[np.float32]
     hidden: bytes
     cell: bytes
+    is_audible: tuple[bool, ...]
     flush_to: int | None = None  # 16 kHz end of the audio when this is the last of a stretch
     gap: Gap | None = None  # what follows the flush
     pending: CallAudio | None = None  # record that waits behind the flush
@@ -57,9 +65,11 @@ class VadResult:
     cell: bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class VadState:
-    """One lane. ``pieces`` are the (sequence, end) of the records whose audio is still in ``audio``."""
+    """One lane, changed by `pipeline.core.frozen.changed`.
+
+    ``pieces`` are the (sequence, end) of the records whose audio is still in ``audio``."""
 
     rate: int
     audio_start: int = -1
@@ -93,15 +103,37 @@ class VadState:
         return RATE // self.rate
 
 
-def windows_of(state: VadState, count: int) -> NDArray[np.float32]:
-    """Return the next ``count`` windows, each behind its 64 samples of context: float32 [count, 576]."""
+def work_of(state: VadState, count: int, silence_peak: int) -> VadWork:
+    """Return the next ``count`` windows to score, each behind its 64 samples of context, without those that are silence."""
     offset = state.scored_end - state.audio_from
+    ahead = state.audio[offset : offset + count * WINDOW]
+    loudest = np.abs(ahead.reshape(count, WINDOW).astype(np.int32)).max(axis=1)
+    is_audible = loudest > silence_peak
+    if not is_audible.any():
+        return VadWork(NO_WINDOWS, state.hidden, state.cell, (False,) * count)
     before = state.audio[max(0, offset - CONTEXT) : offset]
-    audio = np.concatenate(
-        [np.zeros(CONTEXT - len(before), dtype=np.int16), before, state.audio[offset : offset + count * WINDOW]]
-    )
-    windows = np.lib.stride_tricks.sliding_window_view(audio, CONTEXT + WINDOW)[::WINDOW]
-    return windows.astype(np.float32) / 32768.0
+    audio = np.zeros(CONTEXT + len(ahead), dtype=np.float32)
+    audio[CONTEXT - len(before) : CONTEXT] = before
+    audio[CONTEXT:] = ahead
+    audio /= 32768.0
+    rows = np.flatnonzero(is_audible)
+    windows = audio[rows[:, None] * WINDOW + COLUMNS]
+    return VadWork(windows, state.hidden, state.cell, tuple(is_audible.tolist()))
+
+
+def probabilities_of(work: VadWork, scores: Sequence[float]) -> list[float]:
+    """Return the speech probability of every window that the lane moves over; that of silence is 0."""
+    rest = iter(scores)
+    return [next(rest) if is_audible else 0.0 for is_audible in work.is_audible]
+
+
+def peak_of(dbfs: float) -> int:
+    """Return the sample value of a level below full scale.
+
+    >>> peak_of(-60.0)
+    32
+    """
+    return int(32768 * 10 ** (dbfs / 20))
 
 
 def decode(record: CallAudio, rate: int) -> Samples:

@@ -10,9 +10,11 @@ from pipeline.asr.hypothesis import Hypothesis
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a policy keeps between two passes over one utterance: the uncommitted token sequences it has seen, newest last."""
+    """What a policy keeps between two passes over one utterance: the uncommitted words of earlier passes as token
+    sequences, the newest pass last.
+    """
 
-    hypotheses: tuple[tuple[int, ...], ...] = ()
+    hypotheses: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 class CommitPolicy(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.asr import loading
-from pipeline.asr.loading import digest_of, resolve_model
+from pipeline.asr.loading import digest_of, download_model, resolve_model
 from pipeline.core.errors import NotReadyError
 from pipeline.demo.assets import MODEL
 
@@ -70,6 +70,7 @@ def test_demo_is_the_shipped_folder_with_its_card() -> None:
 def test_a_local_folder_is_named_after_itself(folder: Path) -> None:
     files = resolve_model(str(folder))
     assert (files.name, files.folder, files.card) == ("my-model", folder, {})
+    assert {"en", "de", "zh"} < set(files.languages)
     assert files.digest == resolve_model("demo").digest
 
 
@@ -178,6 +179,110 @@ def test_a_hub_that_says_no(
             server.shutdown()
             thread.join()
     assert f"the model hub answered HTTP {status}: {reason}" in text
+
+
+class FakeHub(http.server.ThreadingHTTPServer):
+    """A model hub with one repository: what the hub client asks for, and nothing else."""
+
+    revision = "0123456789abcdef0123456789abcdef01234567"
+
+    def __init__(self, repository: str, files: dict[str, bytes]) -> None:
+        hub = self
+        self.fetched: list[str] = []
+
+        class Answers(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer(has_body=True)
+
+            def do_HEAD(self) -> None:
+                self.answer(has_body=False)
+
+            def answer(self, *, has_body: bool) -> None:
+                body, found = b"", 404
+                if self.path == "/" or self.path.startswith(f"/api/models/{repository}/"):
+                    listed = {"id": repository, "sha": hub.revision, "siblings": [{"rfilename": f} for f in files]}
+                    body, found = json.dumps(listed).encode(), 200
+                name = self.path.removeprefix(f"/{repository}/resolve/{hub.revision}/")
+                if name in files:
+                    body, found = files[name], 200
+                    hub.fetched += [name] if has_body else []
+                self.send_response(found)
+                self.send_header("X-Repo-Commit", hub.revision)
+                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if has_body:
+                    self.wfile.write(body)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Answers)
+
+
+@pytest.fixture
+def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that has the model of `folder` with a card, a recording, and a file that nobody needs."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files["card.json"] = json.dumps({"padding_seconds": 1.5, "languages": ["en"]}).encode()
+    files["self_test.flac"] = b"recording"
+    files["README.md"] = b"read me"
+    with FakeHub("organisation/model", files) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        point_hub_at(monkeypatch, server.server_port)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_hub_model_is_downloaded_once_with_its_card(hub: FakeHub, tmp_path: Path) -> None:
+    files = resolve_model("organisation/model", cache=str(tmp_path / "cache"))
+    assert files.card == {"padding_seconds": 1.5, "languages": ["en"]}
+    assert files.digest == resolve_model("demo").digest
+    assert "README.md" not in hub.fetched
+    hub.fetched.clear()
+    again = resolve_model("organisation/model", cache=str(tmp_path / "cache"), offline=True)
+    assert again == files
+    assert hub.fetched == []
+
+
+def test_a_hub_model_is_downloaded_into_a_folder_that_works_elsewhere(hub: FakeHub, tmp_path: Path) -> None:
+    files = download_model("organisation/model", tmp_path / "model")
+    assert (files.name, files.folder) == ("organisation/model", tmp_path / "model")
+    assert (tmp_path / "model" / "self_test.flac").read_bytes() == b"recording"
+    moved = (tmp_path / "model").rename(tmp_path / "moved")
+    assert resolve_model(str(moved)).digest == files.digest
+
+
+def test_what_is_local_or_has_no_hub_name_is_not_downloaded(folder: Path, tmp_path: Path) -> None:
+    for name, reason in (
+        ("demo", "already on this machine"),
+        (str(folder), "already on this machine"),
+        ("./nowhere", "no such folder"),
+        ("largest", "nor a name that faster-whisper knows"),
+    ):
+        with pytest.raises(NotReadyError, match=reason):
+            download_model(name, tmp_path / "model")
+
+
+def test_a_download_without_a_hub_says_so(closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_hub_at(monkeypatch, closed_port)
+    with pytest.raises(NotReadyError, match=r"model 'small': the model hub cannot be reached \(ConnectError\)"):
+        download_model("small", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("content", "suffix"), [("{", "json"), ("3", "json"), ('[{"a": []}]', "json")])
+def test_a_damaged_vocabulary_is_named(folder: Path, content: str, suffix: str) -> None:
+    (folder / "vocabulary.json").unlink()
+    (folder / f"vocabulary.{suffix}").write_text(content)
+    assert f"vocabulary.{suffix} is not a JSON list" in refusal(str(folder))
+
+
+def test_a_field_of_the_card_that_is_wrong_is_named(folder: Path) -> None:
+    (folder / "card.json").write_text(json.dumps({"padding_seconds": "much"}))
+    assert "card.json: padding_seconds: Input should be a valid number" in refusal(str(folder))
 
 
 def test_weights_that_are_not_the_cards_are_refused(folder: Path) -> None:

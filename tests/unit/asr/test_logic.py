@@ -10,13 +10,28 @@ import pytest
 
 from pipeline.asr import logic
 from pipeline.asr.hypothesis import AsrWork, Hypothesis, HypothesisWord
-from pipeline.asr.policies.alignatt import AlignAtt
+from pipeline.asr.profiles import Catalogue
 from pipeline.core.contract import Lane
 from pipeline.core.errors import PoisonError
 from pipeline.runtime.settings import AsrSettings
 from schemas.codec import decode_plain
 from schemas.records import AsrLane, CallAnnotation, CallSpeech, Channel, Gap, Settings, Speech, Started
-from tests.fakes import ASR, CALL, Call, ScriptedAsr, outputs_of, run, run_chain, said, stages, words_of
+from tests.fakes import (
+    ASR,
+    CALL,
+    PROFILE,
+    Call,
+    ScriptedAsr,
+    asr_logic,
+    outputs_of,
+    run,
+    run_chain,
+    said,
+    stages,
+    words_of,
+)
+
+STEP = 8_000
 
 CHANNEL = Channel(channel=0, role="agent", sample_rate_hz=16_000, encoding="pcm_s16le", language=None, offset_samples=0)
 LANE = Lane(channel=CHANNEL, started=Started(channels=(CHANNEL,), hot_words=("brand",), prompt="names"))
@@ -25,7 +40,8 @@ HELLO = Call(script={0: said("hello there how are you", at=0.4)}, seconds=4.0)
 
 def heard(call: Call, **changes: Any) -> tuple[list[CallAnnotation], ScriptedAsr]:
     """Return what asr writes for lane 0, and the engine it asked."""
-    stage = stages(call, asr=replace(ASR, **changes))["asr"]
+    config = {name: changes.pop(name) for name in ("window", "tentative", "longest") if name in changes}
+    stage = stages(call, asr=replace(ASR, **config), profile=replace(PROFILE, **changes))["asr"]
     made = outputs_of(run(stage, run_chain(call).outputs["vad"]))
     return [record for record in made if record.channel == 0], stage.engine  # type: ignore[return-value]
 
@@ -86,7 +102,7 @@ def word(text: str, first: int, end: int, *, joined: bool = False, score: float 
 
 def drive(engine: Saying, *records: CallSpeech, config: logic.AsrConfig = ASR) -> tuple[logic.AsrState, list[Any]]:
     """Run records through the logic alone; return the state and the drafts."""
-    asr = logic.AsrLogic(config, AlignAtt(frame_threshold=10))
+    asr = asr_logic(config)
     state, drafts = asr.open(LANE), []
     for record in records:
         step = asr.plan(state, record)
@@ -143,7 +159,7 @@ def test_committed_tokens_are_forced_on_the_next_window() -> None:
 def test_windows_end_at_multiples_of_the_step() -> None:
     _, engine = heard(Call(script={0: said("word " * 9, at=0.4)}, seconds=5.0))
     lengths = [len(window.audio) for window in engine.windows if not window.is_final]
-    assert lengths == [ASR.step * (i + 1) for i in range(len(lengths))]
+    assert lengths == [STEP * (i + 1) for i in range(len(lengths))]
 
 
 def test_a_long_window_is_cut_at_a_sentence_end_and_its_tokens_become_prompt() -> None:
@@ -158,7 +174,7 @@ def test_a_long_window_is_cut_at_a_sentence_end_and_its_tokens_become_prompt() -
 def test_a_window_without_a_sentence_end_is_cut_at_twice_the_length() -> None:
     script = said("word " * 14, at=0.4)
     _, engine = heard(Call(script={0: script}, seconds=6.0), window=24_000)
-    assert max(len(window.audio) for window in engine.windows) <= 2 * 24_000 + ASR.step
+    assert max(len(window.audio) for window in engine.windows) <= 2 * 24_000 + STEP
 
 
 def test_prompt_tokens_are_bounded_and_can_be_off() -> None:
@@ -226,7 +242,7 @@ def test_settings_prompt_and_hot_words_reach_the_model() -> None:
 
 
 def test_clear_forgets_the_text_before() -> None:
-    asr = logic.AsrLogic(ASR, AlignAtt(frame_threshold=10))
+    asr = asr_logic()
     state = replace(asr.open(LANE), prompt_tokens=(1, 2))
     assert asr.plan(state, control("clear")).state.prompt_tokens == ()
 
@@ -260,26 +276,26 @@ def test_speech_that_does_not_continue_is_poison(record: CallSpeech) -> None:
 
 
 def test_a_state_of_another_model_keeps_all_but_its_tokens() -> None:
-    asr = logic.AsrLogic(ASR, AlignAtt(frame_threshold=10))
+    asr = asr_logic()
     state = replace(asr.open(LANE), prompt_tokens=(1, 2), language="de", utterance=7)
     snapshot = asr.snapshot(state)
     assert snapshot is not None
-    assert decode_plain(snapshot.data, AsrLane).model == ASR.model
+    assert decode_plain(snapshot.data, AsrLane).model == PROFILE.revision
     same = asr.restore(LANE, snapshot.data)
     assert (same.prompt_tokens, same.language, same.utterance) == ((1, 2), "de", 7)
-    other = logic.AsrLogic(replace(ASR, model="other@2"), AlignAtt(frame_threshold=10)).restore(LANE, snapshot.data)
+    other = asr_logic(ASR, replace(PROFILE, revision="other@2")).restore(LANE, snapshot.data)
     assert (other.prompt_tokens, other.language, other.utterance) == ((), "de", 7)
 
 
 def test_an_open_utterance_cannot_be_resumed() -> None:
-    asr = logic.AsrLogic(ASR, AlignAtt(frame_threshold=10))
+    asr = asr_logic()
     assert asr.snapshot(asr.plan(asr.open(LANE), piece(0, 0, 100)).state) is None
 
 
 def test_settings_are_seconds() -> None:
-    settings = AsrSettings(step_seconds=0.5, window_seconds=10)
-    config = logic.make(settings, model="m", policy=AlignAtt(frame_threshold=5), min_mean_log_probability=-2.0)
-    assert (config._config.step, config._config.window) == (8_000, 160_000)
+    settings = AsrSettings(tentative_seconds=0.5, window_seconds=10)
+    config = logic.make(settings, Catalogue(default="x", profiles={}))._config
+    assert (config.tentative, config.window) == (8_000, 160_000)
 
 
 def test_both_channels_are_transcribed() -> None:

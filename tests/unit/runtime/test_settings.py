@@ -123,5 +123,19 @@ def test_every_key_can_be_set_from_the_environment() -> None:
         if value is None:
             continue  # "not set" has no text
         text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+        if isinstance(value, tuple):
+            text = ",".join(value)
         loaded = load(environment={f"CALLSCRIBE_{section.upper()}__{name.upper()}": text})
         assert loaded.settings == Settings()
+
+
+def test_lists_of_names_are_separated_by_commas_in_the_environment() -> None:
+    asr = load(environment={"CALLSCRIBE_ASR__MODELS": "small, large-v3,,demo"}).settings.asr
+    assert asr.models == ("small", "large-v3", "demo")
+    assert asr.offered == ("demo", "small", "large-v3")
+
+
+def test_a_list_of_names_may_stand_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[asr]\nmodels = ["small"]\nlanguage = "auto"\n')
+    asr = load(config=tmp_path / "c.toml", environment={}).settings.asr
+    assert (asr.models, asr.language) == (("small",), "auto")

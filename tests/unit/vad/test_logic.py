@@ -203,7 +203,7 @@ def test_windows_are_scored_once_each_in_order_with_their_context() -> None:
             return super().infer(batch)
 
     call = Call(script={0: said("hello there", at=0.2)}, seconds=2.0, rate=16_000)
-    stage = replace(stages(call)["vad"], engine=Recording())
+    stage = replace(stages(call, vad=replace(VAD, silence_peak=-1))["vad"], engine=Recording())
     run(stage, call.records(0.1))
     windows = np.concatenate(seen)
     audio = call.samples(0)[: len(windows) * WINDOW].astype(np.float32) / 32_768
@@ -216,3 +216,22 @@ def test_windows_are_scored_once_each_in_order_with_their_context() -> None:
 def test_settings_are_seconds() -> None:
     config = logic.make(VadSettings(pre_roll_seconds=0.3001, hangover_seconds=0.25))._config
     assert (config.pre_roll, config.hangover, config.max_utterance) == (4_802, 4_000, 384_000)
+
+
+@pytest.mark.parametrize("record_seconds", [0.02, 0.1, 1.0])
+def test_windows_of_silence_are_not_scored_and_say_that_nobody_speaks(record_seconds: float) -> None:
+    seen: list[int] = []
+
+    class Counting(LoudnessVad):
+        def infer(self, batch: Sequence[VadWork]) -> list[VadResult]:
+            assert all(np.abs(work.windows[:, 64:]).max(axis=1).min() > 0 for work in batch)
+            seen.extend(len(work.windows) for work in batch)
+            return super().infer(batch)
+
+    call = Call(script={0: said("hello there", at=2.0)}, seconds=8.0, rate=16_000)
+    stage = replace(stages(call)["vad"], engine=Counting())
+    made = outputs_of(run(stage, call.records(record_seconds)))
+    speech = [record for record in made if record.speech is not None]
+    assert [record.speech.utterance for record in speech] == [0] * len(speech)
+    assert max(record.start_sample for record in made if record.kind == "watermark") > 5 * 16_000
+    assert 0.5 < sum(seen) * WINDOW / 16_000 < 1.0

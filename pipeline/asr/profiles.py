@@ -1,0 +1,41 @@
+"""What is known of a model before it is loaded: its revision, its languages, and how it wants to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.core.recognition import PolicyName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """A model that calls may use.
+
+    ``name`` is what settings and calls say, ``revision`` what records say (name@digest). ``languages`` is empty when the
+    model is not known to be limited. ``frame_threshold`` counts encoder frames of 20 ms and serves AlignAtt,
+    ``agreement`` is the n of LocalAgreement-n.
+    """
+
+    name: str
+    revision: str
+    languages: tuple[str, ...] = ()
+    policy: PolicyName = "alignatt"
+    step_seconds: float = 1.0
+    frame_threshold: int = 25
+    agreement: int = 2
+    padding_seconds: float = 0.5
+    prompt_tokens: int = 0
+    min_mean_log_probability: float = -2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """The models of a deployment by name."""
+
+    default: str
+    profiles: Mapping[str, ModelProfile]
+
+    def find(self, name: str | None) -> ModelProfile | None:
+        """Return the profile of ``name`` (None: the default model), None when the deployment does not offer it."""
+        return self.profiles.get(self.default if name is None else name)

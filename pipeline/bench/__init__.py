@@ -1,0 +1,1 @@
+"""Measurements: recordings with references, and what the system makes of them."""

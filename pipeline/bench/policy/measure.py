@@ -1,0 +1,103 @@
+"""Recordings through every way to stream, in processes of their own; the result does not depend on how many there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from pipeline import stages
+from pipeline.asr.catalogue import catalogue
+from pipeline.bench.offline import offline_model
+from pipeline.bench.policy.figures import RecordingFigures, offline_errors, streaming_figures
+from pipeline.bench.policy.streaming import speech_of, stream
+from pipeline.bench.policy.variants import Variant
+from pipeline.bench.recordings import Recording
+from pipeline.bench.word_ends import true_words
+from pipeline.core.errors import FailedError, InputError
+from pipeline.runtime.settings import Settings
+
+LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # more than one spins, and counts as processor time
+
+
+def measure(
+    recordings: Sequence[Recording],
+    variants: Sequence[Variant],
+    settings: Settings,
+    *,
+    jobs: int,
+    on_progress: Callable[[RecordingFigures], None] = lambda figures: None,
+) -> tuple[RecordingFigures, ...]:
+    """Return the figures of every recording, in order; ``on_progress`` hears of each as it comes.
+
+    Raises NotReadyError when the model cannot be had or loaded, FailedError when a recording breaks off or a process dies.
+    """
+    catalogue(settings.asr)  # found, and downloaded where it must be, once for all processes
+    workers = max(1, min(jobs, len(recordings)))
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts) as pool,
+    ):
+        futures = [pool.submit(measure_one, recording, tuple(variants), settings) for recording in recordings]
+        try:
+            for future in as_completed(futures):
+                on_progress(future.result())
+        except BaseException as error:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise FailedError("a measuring process died") from None
+            raise
+    return tuple(future.result() for future in futures)
+
+
+def measure_one(recording: Recording, variants: tuple[Variant, ...], settings: Settings) -> RecordingFigures:
+    """Return the figures of one recording; models are loaded once per process."""
+    try:
+        speech = speech_of(recording, settings, _engine("vad", settings))
+        truth = true_words(recording, settings.asr)
+    except InputError as error:
+        raise FailedError(str(error)) from None
+    last = speech[-1]
+    return RecordingFigures(
+        name=recording.name,
+        kind=recording.kind,
+        audio_seconds=last.start_sample / last.sample_rate_hz,
+        truth=truth,
+        offline=offline_errors(recording, speech, offline_model(settings.asr)),
+        streaming=tuple(
+            streaming_figures(recording, stream(speech, variant.applied(settings), _engine("asr", settings)), truth)
+            for variant in variants
+        ),
+    )
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which ends its processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Give processes that are started meanwhile an environment in which numeric libraries use one thread."""
+    before = {name: os.environ.get(name) for name in LIBRARY_THREADS}
+    os.environ.update(dict.fromkeys(LIBRARY_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@lru_cache(maxsize=2)
+def _engine(stage: str, settings: Settings) -> Any:
+    return stages.spec(stage).make_engine(settings)
