@@ -1096,6 +1096,7 @@ class Speech:
         is_first: True for the first piece of the utterance; it contains the pre-roll.
         is_last: True for the last piece. Nothing more will be said below the end of it.
         is_continuation: True when the utterance follows the previous one without silence (its predecessor reached the maximum length).
+        speech_end_sample: Where speech was last heard in the utterance; what lies behind is a pause, or its beginning. -1 when it is not known.
         audio: 16 kHz mono pcm_s16le; about 200 ms; may be empty when is_last.
     """
 
@@ -1103,6 +1104,7 @@ class Speech:
     is_first: bool
     is_last: bool
     is_continuation: bool = False
+    speech_end_sample: int = -1
     audio: bytes
 
     def to_avro(self) -> dict[str, Any]:
@@ -1112,6 +1114,7 @@ class Speech:
             "is_first": self.is_first,
             "is_last": self.is_last,
             "is_continuation": self.is_continuation,
+            "speech_end_sample": self.speech_end_sample,
             "audio": self.audio,
         }
 
@@ -1123,6 +1126,7 @@ class Speech:
             is_first=value["is_first"],
             is_last=value["is_last"],
             is_continuation=value["is_continuation"],
+            speech_end_sample=value["speech_end_sample"],
             audio=value["audio"],
         )
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,15 +193,20 @@ def _check_hub_name(name: str) -> None:
 def _download(name: str, *, cache: str | None = None, folder: Path | None = None) -> Path:
     """Fetch a model into the cache or a folder and, where its repository is named, the card with its recording."""
     import faster_whisper
+    from faster_whisper.utils import disabled_tqdm
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     log.info("downloading model %s", name)
+    place = None if folder is None else str(folder)
     try:
         if "/" in name:
-            snapshot_download(name, cache_dir=cache, local_dir=folder, allow_patterns=list(CARD_FILES))
-        place = None if folder is None else str(folder)
-        return Path(faster_whisper.download_model(name, cache_dir=cache, output_dir=place))
+            patterns = list(CARD_FILES)
+            snapshot_download(
+                name, cache_dir=cache, local_dir=folder, allow_patterns=patterns, tqdm_class=disabled_tqdm
+            )
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # faster-whisper's own, of an old option
+            return Path(faster_whisper.download_model(name, cache_dir=cache, output_dir=place))
     except HFValidationError:
         raise _not_ready(name, NO_HUB_NAME) from None
     except Exception as error:  # the client's tree is wide and moves between versions; anything here means no model

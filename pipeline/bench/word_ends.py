@@ -34,8 +34,8 @@ def true_words(recording: Recording, asr: AsrSettings | None = None) -> tuple[Tr
     """Return the words of the reference utterances whose span is known, by (channel, order of the reference).
 
     The default model of ``asr`` (unset: the shipped one) aligns, see `OfflineModel.align`; no word ends behind its utterance.
-    An utterance that does not fit into one window (about 29 s) is left out. Empty where the reference tells no times. Raises NotReadyError when the model cannot be loaded, InputError when the audio
-    cannot be read.
+    An utterance that does not fit into one window (about 29 s) is left out. Empty where the reference tells no times. Raises
+    NotReadyError when the model cannot be loaded, InputError when the audio cannot be read.
     """
     if not any(utterance.end_seconds is not None for spoken in recording.references.values() for utterance in spoken):
         return ()

@@ -62,6 +62,8 @@ def live(
 
     Example: callscribe bench live --find --from 40 --to 100
     """
+    from pipeline.asr.loading import resolve_model
+    from pipeline.bench.live.compositions import mixed
     from pipeline.bench.live.report import closing_lines, headline, tables
     from pipeline.bench.live.runs import Length, LiveBench, work_folder
     from pipeline.bench.recordings import recordings
@@ -69,13 +71,14 @@ def live(
     if (calls is None) != find:
         raise UsageError("give either --calls N or --find")
     settings = settings_of(context, asr__model=model, asr__policy=policy.value if policy else None)
+    resolve_model(settings.asr.model, cache=settings.asr.model_cache)
     full = Length(spread_seconds=spread_seconds, measure_seconds=measure_seconds)
     runs: list[LiveRun] = []
     with _stopped_in_order(), work_folder(settings, is_kept=keep) as folder:
         bench = LiveBench(
             settings=settings,
             folder=folder,
-            recordings=recordings(),
+            recordings=mixed(recordings()),
             is_mono=mono,
             different_calls=compositions,
             sample_seconds=sample_seconds,
@@ -100,7 +103,7 @@ def live(
     if find and accepted is None:
         raise FailedError(f"no number of calls from {step} to {limit} passes a full run")
     if not find and not runs[0].counts:
-        raise FailedError(f"the run does not count: {'; '.join(runs[0].problems)}")
+        raise FailedError(f"the run does not count: {'; '.join(runs[0].problems)} (--keep keeps its logs)")
 
 
 def _find(
@@ -133,10 +136,13 @@ def _document(
     from pipeline.bench.system import own_settings
     from pipeline.runtime.broker.jars import KAFKA_VERSION
 
+    changed = own_settings(settings, settings.work_folder).model_dump(
+        mode="json", exclude_defaults=True, exclude={"runtime": {"work_folder"}}
+    )
     return {
         "machine": describe_machine(),
         "kafka": KAFKA_VERSION,
-        "settings": own_settings(settings, settings.work_folder).model_dump(mode="json", exclude_defaults=True),
+        "settings": {section: values for section, values in changed.items() if values},
         "p95_limit_seconds": p95_seconds,
         **({"found": accepted.calls if accepted else None} if is_search else {}),
         "runs": [run.to_document() for run in runs],

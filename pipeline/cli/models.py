@@ -89,6 +89,7 @@ def download(
     asr = settings_of(context).asr
     rows = []
     for name in names:
+        note(f"{name}: looking, fetching what is not here")
         folder = None if to is None else to / name.replace("/", "--")
         files = resolve_model(name, cache=asr.model_cache) if folder is None else download_model(name, folder)
         rows.append({"name": name, **_facts(files)})

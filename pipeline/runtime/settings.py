@@ -101,6 +101,9 @@ class VadSettings(Section):
     min_speech_seconds: float = Field(0.096, ge=0.0, le=1.0)
     max_utterance_seconds: float = Field(24.0, ge=5.0, le=28.0)
     watermark_seconds: float = Field(2.0, ge=0.5, le=10.0)
+    pause_seconds: float = Field(
+        0.25, ge=0.05, le=5.0, description="Quiet for so long is a pause: what was said before it is committed"
+    )
     piece_seconds: float = Field(
         0.5, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
     )

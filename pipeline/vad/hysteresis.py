@@ -89,6 +89,8 @@ class Walk:
             self._mark()
             return
         available = end if limit is None else min(end, limit)
+        if end - config.pause < self.speech_end + WINDOW <= end - config.pause + WINDOW and available > self.sent_end:
+            self._piece(available, is_last=False)  # a pause has just become one: nobody should wait for the rest
         while available - self.sent_end >= config.piece:
             self._piece(self.sent_end + config.piece, is_last=False)
         length = end - self.open_start
@@ -123,6 +125,7 @@ class Walk:
             is_first=self.is_first,
             is_last=is_last,
             is_continuation=self.is_continuing,
+            speech_end_sample=min(self.speech_end, end) // state.ratio,
             audio=audio.astype("<i2").tobytes(),
         )
         self.outputs.append(Draft(kind="speech", start_sample=self.sent_end // state.ratio, body={"speech": speech}))

@@ -283,6 +283,7 @@ def make(settings: Any) -> VadLogic:
             min_speech=round(settings.min_speech_seconds * RATE),
             max_utterance=round(settings.max_utterance_seconds * RATE),
             watermark=round(settings.watermark_seconds * RATE),
+            pause=round(settings.pause_seconds * RATE),
             piece=round(settings.piece_seconds * RATE) // 2 * 2,
             silence_peak=peak_of(settings.silence_dbfs),
         )

@@ -36,6 +36,7 @@ class VadConfig:
     max_utterance: int
     watermark: int
     piece: int = 3_200  # of speech per output record
+    pause: int = 4_096  # quiet for so long ends a piece early
     silence_peak: int = 0  # windows without a sample above are silence
 
 

@@ -116,6 +116,19 @@ def compose(
     return tuple(composed)
 
 
+def mixed(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
+    """Return the recordings with their kinds spread evenly, so that neighbours make a call of every kind."""
+    kinds: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        kinds.setdefault(recording.kind, []).append(recording)
+    placed = [
+        ((index + 0.5) / len(found), kind, recording)
+        for kind, found in kinds.items()
+        for index, recording in enumerate(found)
+    ]
+    return tuple(recording for _, _, recording in sorted(placed, key=lambda one: one[:2]))
+
+
 @cache
 def mulaw_channels(path: Path) -> tuple[bytes, ...]:
     """Return the channels of a recording as mu-law. Raises InputError, and UsageError when it is not at 8 kHz."""

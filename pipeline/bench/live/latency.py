@@ -104,7 +104,9 @@ def hear(settings: Settings, starts_ms: Mapping[str, int], window: Window, codec
     """Return what the topics hold of the calls that were captured from ``starts_ms`` on. Raises NotReadyError."""
     codec = codec or Codec()
     annotations = [
-        one for one in _read(settings, "call.annotations", CallAnnotation, codec) if one.record.call_id in starts_ms
+        one
+        for one in _read(settings, "call.annotations", CallAnnotation, codec)
+        if one.record.kind == "words" and one.record.call_id in starts_ms
     ]
     speech = _read(settings, "call.speech", CallSpeech, codec)
     segments = _read(settings, "call.segments", CallSegment, codec)

@@ -171,7 +171,7 @@ class LiveBench:
             if found != expected:
                 different.append(call.call_id)
                 folder = settings.work_folder / "differences"
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 for name, document in (("found", found), ("expected", expected)):
                     path = folder / f"{call.call_id}.{name}.json"
                     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

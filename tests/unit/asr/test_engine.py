@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,14 @@ def english_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def windows(demo: WhisperEngine) -> list[AsrWork]:
-    """Whole and cut utterances of a shipped call, some with the words of an earlier pass as prefix."""
+    """Utterances of a shipped call with what vad leaves around them, whole and up to a step, some with a prefix."""
     call = calls()[0]
     samples, rate = soundfile.read(call.path, dtype="int16", always_2d=True)
     found = []
     for utterance in call.utterances[:8]:
-        first, last = round(utterance.start_seconds * rate), round(utterance.end_seconds * rate)
-        audio = soxr.resample(samples[first:last, utterance.channel], rate, 16_000)
-        found += [work(audio, model="demo"), work(audio[: len(audio) * 2 // 3], model="demo")]
+        first, last = round((utterance.start_seconds - 0.3) * rate), round((utterance.end_seconds + 0.5) * rate)
+        audio = soxr.resample(samples[max(first, 0) : last, utterance.channel], rate, 16_000)
+        found += [work(audio, model="demo"), work(audio[: len(audio) // 16_000 * 16_000], model="demo")]
     heard = demo.infer(found)
     forced = [
         replace(item, prefix=tuple(token for word in hypothesis.words[:2] for token in word.tokens))
@@ -123,16 +124,19 @@ def test_company_changes_nothing_on_a_cpu(demo: WhisperEngine, windows: list[Asr
     assert demo.infer(windows) == [demo.infer([item])[0] for item in windows]
 
 
-def test_batches_give_the_words_that_windows_give_alone(windows: list[AsrWork]) -> None:
+def test_batches_give_the_words_that_windows_give_alone(demo: WhisperEngine, windows: list[AsrWork]) -> None:
     engine = WhisperEngine(str(MODEL), DEMO, is_batched=True, max_batch=5)
     watch = watched(engine)
     together = words(engine.infer(windows))
     assert watch.names().count("generate") < len(windows) * 2 / 3
-    alone = words([engine.infer([item])[0] for item in windows])
+    assert together == words([engine.infer([item])[0] for item in windows])
+    # A CPU does not pad to whole seconds: 790 of 790 words of the shipped calls were equal; other processors round differently.
+    alone = words(demo.infer(windows))
+    matchers = [SequenceMatcher(None, one, other, autojunk=False) for one, other in zip(together, alone, strict=True)]
+    equal = sum(block.size for matcher in matchers for block in matcher.get_matching_blocks())
     count = sum(map(len, alone))
     assert count > 80
-    different = sum(one != other for one, other in zip(together, alone, strict=True))
-    assert different <= count // 1_000
+    assert max(count, sum(map(len, together))) - equal <= 1
 
 
 def test_a_batch_mixes_prefixes_and_separates_heads_tasks_and_lengths(random_model: Path) -> None:

@@ -55,7 +55,10 @@ def refusal(name: str, **options: object) -> str:
 
 
 def point_hub_at(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+    endpoint = f"http://127.0.0.1:{port}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from pipeline.bench.live.compositions import PAUSE_SECONDS, compose, mulaw_channels
+from pipeline.bench.live.compositions import PAUSE_SECONDS, compose, mixed, mulaw_channels
 from pipeline.bench.recordings import Recording, recordings
 from pipeline.core.errors import UsageError
 from tests.unit.bench.live.calls import RATE, recording, words_of
@@ -108,6 +109,14 @@ def test_what_cannot_be_strung_together_is_refused(three: Recordings, tmp_path: 
 
 
 def test_the_shipped_recordings_give_the_load_that_is_asked_for() -> None:
-    calls = compose(recordings(), count=10, length_seconds=241.0, is_mono=False)
+    calls = compose(mixed(recordings()), count=10, length_seconds=241.0, is_mono=False)
     assert all(0.65 <= call.speech_share <= 0.75 for call in calls)
     assert len({call.pieces[0].recording.name for call in calls}) == 10
+    assert all({piece.recording.kind for piece in call.pieces} == {"plain", "hard"} for call in calls)
+
+
+def test_kinds_are_mixed_evenly(three: Recordings) -> None:
+    kinds = (("h", "hard"), ("i", "hard"), ("p", "plain"), ("q", "plain"), ("r", "plain"), ("s", "plain"))
+    found = mixed([replace(three[0], name=name, kind=kind) for name, kind in kinds])
+    assert "".join(one.name for one in found) == "phqris"
+    assert mixed(three) == three
