@@ -66,7 +66,7 @@ def refused_by(hypothesis: Hypothesis, words: Sequence[HypothesisWord], evidence
 def _objections(hypothesis: Hypothesis, words: Sequence[HypothesisWord], evidence: Evidence) -> Iterator[str]:
     if not words:
         return
-    mean = _mean(words)
+    mean = mean_of(words)
     if mean < evidence.min_mean_log_probability:
         yield "log_probability"
     if hypothesis.no_speech_probability > MAX_NO_SPEECH_PROBABILITY and mean < SURE_LOG_PROBABILITY:
@@ -98,7 +98,7 @@ def heard(words: Sequence[HypothesisWord], evidence: Evidence) -> int:
     return count
 
 
-def _mean(words: Sequence[HypothesisWord]) -> float:
+def mean_of(words: Sequence[HypothesisWord]) -> float:
     values = [value for word in words for value in word.log_probabilities]
     return sum(values) / len(values)
 

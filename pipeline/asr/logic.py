@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from pipeline.asr.guards import Evidence, heard, refused_by
+from pipeline.asr.guards import Evidence, heard, mean_of, refused_by
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
 from pipeline.asr.policies import policy_of
 from pipeline.asr.profiles import Catalogue
-from pipeline.asr.state import RATE, AsrState, Committed, close, cut, cut_at, cut_behind, listen
+from pipeline.asr.state import PAUSE_KEPT, RATE, AsrState, Committed, close, cut, cut_at, cut_behind, listen
 from pipeline.asr.timing import timed
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.frozen import changed
@@ -26,6 +26,10 @@ from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import AsrLane, CallSpeech, Rejected, Tail, Word, Words
 
+import os
+
+PAUSE_CUT = bool(int(os.environ.get("PAUSE_CUT", "1")))
+SURE = float(os.environ.get('SURE','-1.0'))
 MAX_PROMPT = 1_000  # characters kept of a prompt that settings bring; the decoder takes 224 tokens
 MAX_HOT_WORDS = 1_000  # characters of all together
 UTTERANCE_TAIL = 16_000  # behind the last word an utterance holds its hangover, which is no rejected speech
@@ -112,27 +116,23 @@ class AsrLogic:
             return self._tentative(state, work, result, position)
         if result is None or state.policy is None:
             raise AssertionError("a committing pass cannot be skipped")
-        is_flush = work.is_final or len(work.audio) >= self._config.longest
+        is_pause = not work.is_final and position == state.audio_end and state.is_pause
+        is_end = work.is_final or len(work.audio) >= self._config.longest  # nothing of this audio is heard again
         # Text that only the decoder's limit has ended may run in a loop: of it the policy alone says what is safe.
-        is_whole = is_flush and not result.is_capped
+        is_whole = (is_end or is_pause) and not result.is_capped
         count, memory = state.policy.commit(result, frames=work.frames, is_final=is_whole, memory=state.memory)
-        fresh = result.words[:count]
         evidence = self._evidence(state, work)
-        guard = refused_by(result, fresh, evidence)
-        audible = 0 if guard else heard(fresh, evidence)
-        if guard is None and (audible < len(fresh) or result.is_capped):
-            guard = "silence" if audible < len(fresh) else "token_limit"
-        refused_from, fresh = state.uncommitted_from, fresh[:audible]
+        if not is_end and result.words and mean_of(result.words) < SURE:
+            count = 0
+        fresh, guard = _accepted(result, count, evidence)
         state = self._detected(state, work, result, evidence)
-        words = timed(state, fresh, work.frames, is_closing=is_flush)
-        tail = "" if guard or is_flush else joined(result.words[count:])
-        state = changed(state, memory=memory, next_step=position + self._step_of(state))
-        state = changed(state, next_tentative=position + self._config.tentative)
+        refused_from = state.uncommitted_from
+        words = timed(state, fresh, work.frames, is_closing=is_end)
+        state = _commit(state, words, fresh)
         if guard is not None:
             state = changed(state, refusals={**state.refusals, guard: state.refusals.get(guard, 0) + 1})
-        state = _commit(state, words, fresh)
         rejected: tuple[Rejected, ...] = ()
-        if guard is not None and is_flush:
+        if guard is not None and is_end:
             refused_from = max(refused_from, state.uncommitted_from)
             if not state.committed or position - refused_from > UTTERANCE_TAIL:
                 rejected = (_rejected(state, refused_from, position, guard),)
@@ -140,12 +140,21 @@ class AsrLogic:
         if words or rejected or work.is_final:
             outputs.append(self._words(state, words, rejected, position if work.is_final else None))
             state = changed(state, refusals={})
-        if tail != state.tail and not work.is_final:
-            outputs.append(_tail(state, tail))
-        state = changed(state, tail=tail)
         if work.is_final:
             return Step(close(state), (*outputs, *state.behind))
-        step = self._next(self._shortened(state, result, position, is_flush=is_flush))
+        tail = joined(result.words[count:]) if guard is None else ""
+        if tail != state.tail:
+            outputs.append(_tail(state, tail))
+        state = changed(
+            state,
+            memory=memory,
+            tail=tail,
+            next_step=position + self._step_of(state),
+            next_tentative=position + self._config.tentative,
+            paused_end=state.speech_end if is_pause else state.paused_end,
+            settled_end=state.speech_end if is_pause and guard is None and count == len(result.words) else state.settled_end,
+        )
+        step = self._next(self._shortened(state, result, position))
         return Step(step.state, (*outputs, *step.outputs), step.work)
 
     def snapshot(self, state: AsrState) -> Snapshot | None:
@@ -191,11 +200,15 @@ class AsrLogic:
                 return Step(state)
             span = _rejected(state, state.window_start, state.end, problem)
             return Step(close(state), (self._words(state, (), (span,), state.end), *state.behind))
-        if state.end is not None and state.next_step >= state.end:
-            if state.audio_end - state.window_start < FRAME:
+        if state.end is not None and state.end - state.window_start <= self._config.longest:
+            if state.is_settled or state.end - state.window_start < FRAME:
                 draft = self._words(state, (), (), state.end)
                 return Step(close(changed(state, refusals={})), (draft, *state.behind))
-            return Step(state, work=self._work(state, state.audio_end, is_final=True))
+            return Step(state, work=self._work(state, state.end, is_final=True))
+        if state.is_settled:
+            return Step(changed(state, next_step=max(state.next_step, state.audio_end + FRAME)))
+        if state.is_pause and state.paused_end < state.speech_end:
+            return Step(state, work=self._work(state, state.audio_end))
         if state.next_step <= state.audio_end:
             return Step(state, work=self._work(state, state.next_step))
         if self._config.tentative and state.next_tentative <= state.audio_end:
@@ -229,13 +242,15 @@ class AsrLogic:
         step = self._next(changed(state, tail=tail))
         return Step(step.state, (*outputs, *step.outputs), step.work)
 
-    def _shortened(self, state: AsrState, result: Hypothesis, position: int, *, is_flush: bool) -> AsrState:
-        """Return the state with its window cut where it has grown too long for comfort, or for the decoder."""
-        if is_flush:
-            gone = cut_behind(state, len(state.committed)) if state.committed else state
-            return cut_at(gone, position)
+    def _shortened(self, state: AsrState, result: Hypothesis, position: int) -> AsrState:
+        """Return the state with its window cut where nothing before is needed, or where it has grown too long."""
+        whole = cut_behind(state, len(state.committed)) if state.committed else state
+        if position - state.window_start >= self._config.longest:
+            return cut_at(whole, position)
+        if state.is_settled and (not state.committed or state.committed[-1].is_sentence_end or PAUSE_CUT):
+            return cut_at(whole, position - PAUSE_KEPT)
         if result.is_capped and not result.words and state.committed:
-            return cut_behind(state, len(state.committed))
+            return whole
         return cut(state, position, window=self._config.window)
 
     def _detected(self, state: AsrState, work: AsrWork, result: Hypothesis, evidence: Evidence) -> AsrState:
@@ -301,6 +316,18 @@ class AsrLogic:
             policy="" if state.policy is None else state.policy.name,
         )
         return Draft(kind="words", start_sample=words[0].start_sample if words else watermark, body={"words": body})
+
+
+def _accepted(result: Hypothesis, count: int, evidence: Evidence) -> tuple[tuple[HypothesisWord, ...], str | None]:
+    """Return which of the leading ``count`` words may be committed, and the guard that objects to others."""
+    fresh = result.words[:count]
+    guard = refused_by(result, fresh, evidence)
+    if guard is not None:
+        return (), guard
+    audible = heard(fresh, evidence)
+    if audible < len(fresh):
+        return fresh[:audible], "silence"
+    return fresh, "token_limit" if result.is_capped else None
 
 
 def _commit(state: AsrState, words: tuple[Word, ...], fresh: tuple[HypothesisWord, ...]) -> AsrState:

@@ -20,6 +20,8 @@ from pipeline.core.frozen import changed
 from schemas.records import CallSpeech
 
 RATE = 16_000
+PAUSE = 3_200  # so much quiet behind the speech is a pause; vad ends a piece in every one
+PAUSE_KEPT = 1_600  # of the quiet before the next window
 EMPTY: NDArray[np.int16] = np.zeros(0, dtype=np.int16)
 NO_MEMORY = Memory()
 
@@ -60,6 +62,9 @@ class AsrState:
     end: int | None = None  # end of the utterance once it is known
     committed: tuple[Committed, ...] = ()
     committed_end: int = 0
+    speech_end: int = -1  # where speech was last heard; -1: nobody says
+    paused_end: int = -1  # speech up to here was decoded in the pause behind it
+    settled_end: int = -1  # speech up to here is committed: a pass in the pause behind it was accepted
     memory: Memory = NO_MEMORY
     detected: tuple[str, float] | None = None  # language of the open utterance, not locked
     refusals: Mapping[str, int] = field(default_factory=dict)
@@ -75,6 +80,16 @@ class AsrState:
     def audio_end(self) -> int:
         """Return the position of the end of the received audio."""
         return self.window_start + len(self.audio)
+
+    @property
+    def is_pause(self) -> bool:
+        """Return whether the received audio ends in a pause of the speaker."""
+        return 0 <= self.speech_end <= self.audio_end - PAUSE
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether no speech was heard since an accepted pass in a pause."""
+        return 0 <= self.speech_end <= self.settled_end
 
     @property
     def uncommitted_from(self) -> int:
@@ -103,6 +118,9 @@ def listen(state: AsrState, record: CallSpeech, *, first_step: int, tentative: i
             end=None,
             committed=(),
             committed_end=start,
+            speech_end=-1,
+            paused_end=-1,
+            settled_end=-1,
             memory=NO_MEMORY,
             detected=None,
             tail="",
@@ -113,7 +131,13 @@ def listen(state: AsrState, record: CallSpeech, *, first_step: int, tentative: i
         )
     audio = np.concatenate([state.audio, np.frombuffer(speech.audio, dtype="<i2").astype(np.int16)])
     end = state.window_start + len(audio)
-    return changed(state, audio=audio, heard_to=end // state.ratio, end=end if speech.is_last else None)
+    return changed(
+        state,
+        audio=audio,
+        heard_to=end // state.ratio,
+        end=end if speech.is_last else None,
+        speech_end=max(speech.speech_end_sample * state.ratio, -1),
+    )
 
 
 def cut(state: AsrState, position: int, *, window: int) -> AsrState:

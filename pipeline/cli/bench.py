@@ -65,7 +65,8 @@ def policy(
     """Compare the commit policies: word errors against offline decoding, latency of committed words, retractions, cost.
 
     Offline is the same model over the same speech regions, each decoded at once. Latency counts from the true end of a word:
-    unaware to the end of the audio whose decoding committed it, aware to the timestamp of the commit on the broker.
+    unaware to the end of the audio whose decoding committed it, fed to the end of all audio that had been fed by then (records
+    are 0.2 s long), aware to the broker's timestamp of the commit.
 
     The live part takes as long as the recordings do, for each policy.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from pipeline.bench.recordings import recordings
 from pipeline.cli.main import app
 from pipeline.demo import assets
 from pipeline.runtime.settings import Settings
+from tests.integration.system import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -60,6 +63,20 @@ def test_the_bench_measures_streams_feeds_and_kills(
     assert row["kill"]["asr_restarts"] == 1
     assert list((tmp_path / ".work" / "bench").iterdir()) == []
     assert not [child for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())]
+
+
+def test_its_processes_end_with_it(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "bench", "policy", str(folder), "--no-live", "--jobs", "2"]
+    bench = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = psutil.Process(bench.pid)
+    try:
+        wait_for(lambda: len(process.children()) > 2 or bench.poll() is not None, 60, "measuring processes")
+        children = process.children()
+    finally:
+        bench.kill()
+        bench.wait()
+    assert children
+    assert not psutil.wait_procs(children, timeout=30)[1]
 
 
 def comparable(figures: Any) -> Any:

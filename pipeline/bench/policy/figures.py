@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.asr.profiles import ModelProfile
 from pipeline.bench.matching import equal_pairs, matched
 from pipeline.bench.offline import OfflineModel
-from pipeline.bench.policy.streaming import Streamed, channel_texts, shown_and_changed
+from pipeline.bench.policy.streaming import CommittedWord, Streamed, channel_texts, shown_and_changed
 from pipeline.bench.recordings import Recording
 from pipeline.bench.word_ends import TrueWord
 from pipeline.core.text import joined
@@ -26,14 +26,16 @@ NO_ERRORS = WordErrors(errors=0, words=0)
 class StreamingFigures:
     """One way to stream, over one recording or several.
 
-    ``latencies`` are seconds of audio from the true end of a word to the end of the window whose decoding committed it, of the
-    words that were heard right. ``shown`` counts committed words, ``retracted`` those that the transcript does not hold at that
-    place. ``tail_words`` counts the words of all tentative tails, ``erased`` those that were not committed there. ``degraded``
-    counts the call's degradations by reason, such as a guard that refused an utterance.
+    ``latencies`` are seconds of audio from the true end of a word to the end of the window whose decoding committed it, and
+    ``fed_latencies`` to the end of all audio that had been fed by then, of the words that were heard right. ``shown`` counts
+    committed words, ``retracted`` those that the transcript does not hold at that place. ``tail_words`` counts the words of all
+    tentative tails, ``erased`` those that were not committed there. ``degraded`` counts the call's degradations by reason, such
+    as a guard that refused an utterance.
     """
 
     errors: WordErrors = NO_ERRORS
     latencies: tuple[float, ...] = ()
+    fed_latencies: tuple[float, ...] = ()
     shown: int = 0
     retracted: int = 0
     tail_words: int = 0
@@ -48,6 +50,7 @@ class StreamingFigures:
         return StreamingFigures(
             errors=self.errors + other.errors,
             latencies=self.latencies + other.latencies,
+            fed_latencies=self.fed_latencies + other.fed_latencies,
             shown=self.shown + other.shown,
             retracted=self.retracted + other.retracted,
             tail_words=self.tail_words + other.tail_words,
@@ -106,9 +109,11 @@ def streaming_figures(recording: Recording, streamed: Streamed, truth: Sequence[
         streamed.transcript,
     )
     tail_words, erased = _erasure(streamed)
+    right = list(_heard_right(streamed, truth))
     return StreamingFigures(
         errors=text_errors(recording, channel_texts(streamed.transcript)),
-        latencies=tuple(_latencies(streamed, truth)),
+        latencies=tuple(word.window_end_seconds - true.end_seconds for word, true in right),
+        fed_latencies=tuple(word.fed_seconds - true.end_seconds for word, true in right),
         shown=shown,
         retracted=retracted,
         tail_words=tail_words,
@@ -121,14 +126,13 @@ def streaming_figures(recording: Recording, streamed: Streamed, truth: Sequence[
     )
 
 
-def _latencies(streamed: Streamed, truth: Sequence[TrueWord]) -> list[float]:
-    latencies = []
+def _heard_right(streamed: Streamed, truth: Sequence[TrueWord]) -> Iterator[tuple[CommittedWord, TrueWord]]:
+    """Yield the committed words that are in the reference, with their true ones."""
     for channel in sorted({word.channel for word in truth}):
         said = [word for word in truth if word.channel == channel]
         heard = [word for word in streamed.words if word.channel == channel]
         for i, j in matched([word.text for word in said], [word.text for word in heard]):
-            latencies.append(heard[j].window_end_seconds - said[i].end_seconds)
-    return latencies
+            yield heard[j], said[i]
 
 
 def _erasure(streamed: Streamed) -> tuple[int, int]:

@@ -76,7 +76,8 @@ def live(
     """Feed the recordings in real time, at most ``at_once`` side by side, and return what came of it.
 
     ``truth`` holds the true words by name of the recording. With ``kill_after_seconds`` the asr worker is killed (SIGKILL) so
-    long after the feed began. Raises FailedError when a call is refused or does not complete, NotReadyError without a broker.
+    long after the feed began. Raises InputError when a source is refused, FailedError when a call does not complete, NotReadyError
+    without a broker.
     """
     probe = BrokerProbe(system.settings)
     try:

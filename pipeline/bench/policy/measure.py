@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,7 +43,7 @@ def measure(
     workers = max(1, min(jobs, len(recordings)))
     with (
         _single_threaded(),
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts) as pool,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_parent) as pool,
     ):
         futures = [pool.submit(measure_one, recording, tuple(variants), settings) for recording in recordings]
         try:
@@ -64,13 +65,13 @@ def measure_one(recording: Recording, variants: tuple[Variant, ...], settings: S
         truth = true_words(recording, settings.asr)
     except InputError as error:
         raise FailedError(str(error)) from None
-    last = speech[-1]
+    last = speech[-1].record
     return RecordingFigures(
         name=recording.name,
         kind=recording.kind,
         audio_seconds=last.start_sample / last.sample_rate_hz,
         truth=truth,
-        offline=offline_errors(recording, speech, offline_model(settings.asr)),
+        offline=offline_errors(recording, [fed.record for fed in speech], offline_model(settings.asr)),
         streaming=tuple(
             streaming_figures(recording, stream(speech, variant.applied(settings), _engine("asr", settings)), truth)
             for variant in variants
@@ -78,9 +79,17 @@ def measure_one(recording: Recording, variants: tuple[Variant, ...], settings: S
     )
 
 
-def _leave_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which ends its processes."""
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, which ends its processes, and end when it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 @contextmanager

@@ -120,6 +120,7 @@ def _row(figures: Sequence[RecordingFigures], index: int, variant: Variant) -> d
             for kind, chosen in _by_kind(figures)
         },
         "latency_unaware_seconds": _percentiles(together.latencies),
+        "latency_fed_seconds": _percentiles(together.fed_latencies),
         "committed_words": together.shown,
         "retracted_words": together.retracted,
         "tail_words": together.tail_words,
@@ -147,7 +148,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
         yield line(f"WER {kind}", percents, offline=_percent(offline["word_error_rate"]))
         points = [f"{rate['points_over_offline']:+.2f}" for rate in rates]
         yield line(f"points more, {kind}", points, figure=POINTS.format(kind))
-    for name in ("unaware", "aware"):
+    for name in ("unaware", "fed", "aware"):
         measured = [row[f"latency_{name}_seconds"] for row in rows]
         for key in ("p50", "p95", "p99", "words") if any(measured) else ():
             cells = [

@@ -18,18 +18,20 @@ from pipeline.asr.state import RATE, AsrState
 from pipeline.bench.recordings import Recording
 from pipeline.core.contract import Engine, Lane, LaneLogic, Snapshot, Step
 from pipeline.core.flow import CallFlow
+from pipeline.ingest.chunks import SAMPLE_BYTES
 from pipeline.ingest.decode import open_audio
 from pipeline.ingest.feed import FeedOptions, records
 from pipeline.runtime.settings import Settings
 from pipeline.sink.transcript import Transcript
-from schemas.records import CallAnnotation, CallSegment, CallSpeech
+from schemas.records import CallAnnotation, CallAudio, CallSegment, CallSpeech
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommittedWord:
     """A committed word as readers of call.annotations see it; times in seconds from the start of the call.
 
-    ``window_end_seconds`` is the end of the audio whose decoding committed it.
+    ``window_end_seconds`` is the end of the audio whose decoding committed it, ``fed_seconds`` the end of all audio that had
+    been fed by then.
     """
 
     channel: int
@@ -38,6 +40,15 @@ class CommittedWord:
     start_seconds: float
     end_seconds: float
     window_end_seconds: float
+    fed_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FedSpeech:
+    """A record of call.speech, and the end of all audio that had been fed when it was written."""
+
+    record: CallSpeech
+    fed_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +103,23 @@ def run_of(stage: str, logic: LaneLogic[Any, Any, Any], engine: Engine[Any, Any]
     return StageRun(flow, engine)
 
 
-def speech_of(recording: Recording, settings: Settings, engine: Engine[Any, Any]) -> tuple[CallSpeech, ...]:
-    """Return the records of call.speech for a recording; ``engine`` is that of the vad stage. Raises InputError."""
+def speech_of(recording: Recording, settings: Settings, engine: Engine[Any, Any]) -> tuple[FedSpeech, ...]:
+    """Return call.speech for a recording; ``engine`` is that of the vad stage. Raises InputError."""
     options = FeedOptions(roles=recording.roles, record_seconds=settings.ingest.record_seconds)
     vad = run_of("vad", stages.spec("vad").make_logic(settings), engine, recording.name)
+    fed_seconds, made = 0.0, []
     with open_audio(recording.path, name=recording.name) as source:
-        fed = records(source, options, call_id=recording.name, capture_start_ms=0)
-        return tuple(output for record in fed for output in vad.feed(record))
+        for record in records(source, options, call_id=recording.name, capture_start_ms=0):
+            fed_seconds = max(fed_seconds, _end_seconds(record))
+            made += [FedSpeech(record=output, fed_seconds=fed_seconds) for output in vad.feed(record)]
+    return tuple(made)
 
 
-def stream(speech: Sequence[CallSpeech], settings: Settings, engine: Engine[AsrWork, Hypothesis]) -> Streamed:
+def stream(speech: Sequence[FedSpeech], settings: Settings, engine: Engine[AsrWork, Hypothesis]) -> Streamed:
     """Return what the asr stage and the stages behind it make of a call's speech; ``engine`` is that of the asr stage."""
     watched = _Watched(stages.spec("asr").make_logic(settings))
     metered = _Metered(engine)
-    call_id = speech[0].call_id
+    call_id = speech[0].record.call_id
     asr = run_of("asr", watched, metered, call_id)
     diarize, assemble = (
         run_of(stage, stages.spec(stage).make_logic(settings), stages.spec(stage).make_engine(settings), call_id)
@@ -114,15 +128,15 @@ def stream(speech: Sequence[CallSpeech], settings: Settings, engine: Engine[AsrW
     words: list[CommittedWord] = []
     tails: list[Tentative] = []
     segments: list[CallSegment] = []
-    for record in speech:
-        annotations = asr.feed(record)
+    for fed in speech:
+        annotations = asr.feed(fed.record)
         for annotation in annotations:
             if annotation.kind == "tail":
                 before = sum(word.channel == annotation.channel for word in words)
                 tails.append(Tentative(channel=annotation.channel, text=annotation.tail.text, committed=before))
             elif annotation.kind == "words":
-                words += _committed(annotation, watched.ends.pop(0))
-        for annotation in (*annotations, *diarize.feed(record)):
+                words += _committed(annotation, watched.ends.pop(0), fed.fed_seconds)
+        for annotation in (*annotations, *diarize.feed(fed.record)):
             segments += assemble.feed(annotation)
     return Streamed(
         transcript=Transcript.from_records(segments),
@@ -135,7 +149,12 @@ def stream(speech: Sequence[CallSpeech], settings: Settings, engine: Engine[AsrW
     )
 
 
-def _committed(annotation: CallAnnotation, window_end: int) -> Iterator[CommittedWord]:
+def _end_seconds(record: CallAudio) -> float:
+    samples = 0 if record.audio is None else len(record.audio.data) // SAMPLE_BYTES[record.audio.encoding]
+    return (record.start_sample + samples) / record.sample_rate_hz
+
+
+def _committed(annotation: CallAnnotation, window_end: int, fed_seconds: float) -> Iterator[CommittedWord]:
     rate = annotation.sample_rate_hz
     for word in annotation.words.words if annotation.words else ():
         yield CommittedWord(
@@ -145,6 +164,7 @@ def _committed(annotation: CallAnnotation, window_end: int) -> Iterator[Committe
             start_seconds=word.start_sample / rate,
             end_seconds=word.end_sample / rate,
             window_end_seconds=window_end / RATE,
+            fed_seconds=fed_seconds,
         )
 
 

@@ -10,8 +10,7 @@ from pipeline.runtime.settings import Settings
 
 THRESHOLDS = (10, 15, 20, 25, 35, 50)  # frames of 20 ms
 AGREEMENTS = (2, 3)
-ALIGNATT_STEPS = (0.6, 1.0)  # seconds
-AGREEMENT_STEPS = (0.4, 0.6, 1.0)
+STEPS = (0.4, 0.6, 1.0)  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +39,13 @@ def swept(policies: Sequence[PolicyName]) -> tuple[Variant, ...]:
         if policy == "alignatt":
             variants += (
                 Variant(policy=policy, step_seconds=step, frame_threshold=threshold)
-                for step in ALIGNATT_STEPS
+                for step in STEPS
                 for threshold in THRESHOLDS
             )
         else:
             variants += (
                 Variant(policy=policy, step_seconds=step, agreement=agreement)
-                for step in AGREEMENT_STEPS
+                for step in STEPS
                 for agreement in AGREEMENTS
             )
     return tuple(variants)

@@ -36,6 +36,7 @@ def committed(text: str, *, channel: int = 0, at: float = 0.0, window_end: float
         start_seconds=at,
         end_seconds=at + 0.2,
         window_end_seconds=window_end,
+        fed_seconds=window_end + 0.125,
     )
 
 
@@ -98,7 +99,8 @@ def true(text: str, end: float, *, channel: int = 0) -> TrueWord:
 def test_latency_is_from_the_true_end_to_the_end_of_the_window_of_words_heard_right() -> None:
     words = (committed("good", window_end=1.5), committed("mourning", window_end=1.5), committed("how", window_end=3.0))
     truth = [true("Good", 0.5), true("morning.", 0.9), true("How", 2.25), true("good", 0.1, channel=1)]
-    assert streaming_figures(RECORDING, streamed(*words), truth).latencies == (1.0, 0.75)
+    figures = streaming_figures(RECORDING, streamed(*words), truth)
+    assert (figures.latencies, figures.fed_latencies) == ((1.0, 0.75), (1.125, 0.875))
 
 
 def test_errors_count_each_channel_with_a_reference_against_its_own() -> None:
