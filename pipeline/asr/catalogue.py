@@ -20,6 +20,7 @@ PARAMETERS = (
     "padding_seconds",
     "prompt_tokens",
     "min_mean_log_probability",
+    "sure_log_probability",
 )
 
 

@@ -99,6 +99,7 @@ def heard(words: Sequence[HypothesisWord], evidence: Evidence) -> int:
 
 
 def mean_of(words: Sequence[HypothesisWord]) -> float:
+    """Return the mean log probability of the tokens of ``words``, of which there is at least one."""
     values = [value for word in words for value in word.log_probabilities]
     return sum(values) / len(values)
 

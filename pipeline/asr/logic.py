@@ -26,10 +26,6 @@ from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import AsrLane, CallSpeech, Rejected, Tail, Word, Words
 
-import os
-
-PAUSE_CUT = bool(int(os.environ.get("PAUSE_CUT", "1")))
-SURE = float(os.environ.get('SURE','-1.0'))
 MAX_PROMPT = 1_000  # characters kept of a prompt that settings bring; the decoder takes 224 tokens
 MAX_HOT_WORDS = 1_000  # characters of all together
 UTTERANCE_TAIL = 16_000  # behind the last word an utterance holds its hangover, which is no rejected speech
@@ -122,7 +118,7 @@ class AsrLogic:
         is_whole = (is_end or is_pause) and not result.is_capped
         count, memory = state.policy.commit(result, frames=work.frames, is_final=is_whole, memory=state.memory)
         evidence = self._evidence(state, work)
-        if not is_end and result.words and mean_of(result.words) < SURE:
+        if not is_end and _is_doubtful(state, result):
             count = 0
         fresh, guard = _accepted(result, count, evidence)
         state = self._detected(state, work, result, evidence)
@@ -152,7 +148,9 @@ class AsrLogic:
             next_step=position + self._step_of(state),
             next_tentative=position + self._config.tentative,
             paused_end=state.speech_end if is_pause else state.paused_end,
-            settled_end=state.speech_end if is_pause and guard is None and count == len(result.words) else state.settled_end,
+            settled_end=state.speech_end
+            if is_pause and guard is None and count == len(result.words)
+            else state.settled_end,
         )
         step = self._next(self._shortened(state, result, position))
         return Step(step.state, (*outputs, *step.outputs), step.work)
@@ -247,7 +245,7 @@ class AsrLogic:
         whole = cut_behind(state, len(state.committed)) if state.committed else state
         if position - state.window_start >= self._config.longest:
             return cut_at(whole, position)
-        if state.is_settled and (not state.committed or state.committed[-1].is_sentence_end or PAUSE_CUT):
+        if state.is_settled and (not state.committed or state.committed[-1].is_sentence_end):
             return cut_at(whole, position - PAUSE_KEPT)
         if result.is_capped and not result.words and state.committed:
             return whole
@@ -328,6 +326,11 @@ def _accepted(result: Hypothesis, count: int, evidence: Evidence) -> tuple[tuple
     if audible < len(fresh):
         return fresh[:audible], "silence"
     return fresh, "token_limit" if result.is_capped else None
+
+
+def _is_doubtful(state: AsrState, result: Hypothesis) -> bool:
+    """Return whether the text had better wait for more audio; the first moments behind a pause are often misheard."""
+    return bool(result.words and state.profile and mean_of(result.words) < state.profile.sure_log_probability)
 
 
 def _commit(state: AsrState, words: tuple[Word, ...], fresh: tuple[HypothesisWord, ...]) -> AsrState:

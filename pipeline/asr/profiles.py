@@ -14,19 +14,21 @@ class ModelProfile:
 
     ``name`` is what settings and calls say, ``revision`` what records say (name@digest). ``languages`` is empty when the
     model is not known to be limited. ``frame_threshold`` counts encoder frames of 20 ms and serves AlignAtt,
-    ``agreement`` is the n of LocalAgreement-n.
+    ``agreement`` is the n of LocalAgreement-n. Text of a mean token log probability below ``sure_log_probability`` waits while its
+    utterance is open, below ``min_mean_log_probability`` it is refused at the end.
     """
 
     name: str
     revision: str
     languages: tuple[str, ...] = ()
     policy: PolicyName = "alignatt"
-    step_seconds: float = 1.0
+    step_seconds: float = 0.8
     frame_threshold: int = 25
     agreement: int = 2
     padding_seconds: float = 0.5
     prompt_tokens: int = 0
     min_mean_log_probability: float = -2.0
+    sure_log_probability: float = -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

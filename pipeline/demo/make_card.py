@@ -43,7 +43,10 @@ def make_card(folder: Path) -> Path:
         "languages": ["en"],
         "sample_rate_hz": RATE,
         "padding_seconds": PADDING_SECONDS,
-        "min_mean_log_probability": -2.0,
+        "min_mean_log_probability": -2.2,
+        "sure_log_probability": -1.8,
+        "step_seconds": 0.8,
+        "frame_threshold": 15,
         "self_test": {"audio": RECORDING, "language": "en", "text": decode(recorded, folder)[0]},
     }
     path = folder / "card.json"

@@ -105,7 +105,7 @@ class VadSettings(Section):
         0.25, ge=0.05, le=5.0, description="Quiet for so long is a pause: what was said before it is committed"
     )
     piece_seconds: float = Field(
-        0.5, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
+        0.4, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
     )
 
     @model_validator(mode="after")
@@ -150,7 +150,10 @@ class AsrSettings(Section):
     prompt_tokens: int | None = Field(None, ge=0, le=224, description="Tokens of earlier text given to the next window")
     min_mean_log_probability: float | None = Field(
         None,
-        description="Guard: text below this mean token log probability waits, or is refused at the end of its utterance",
+        description="Guard: text below this mean token log probability is refused",
+    )
+    sure_log_probability: float | None = Field(
+        None, description="Text below this mean token log probability waits while its utterance is open"
     )
     disabled_guards: Names = Field((), description="Guards that are switched off, by the name that records give")
 
