@@ -52,6 +52,7 @@ class ModelCard(TypedDict, total=False):
     padding_seconds: Annotated[float, Field(ge=0.0, le=30.0)]
     min_mean_log_probability: Annotated[float, Field(le=0.0, allow_inf_nan=False)]
     sure_log_probability: Annotated[float, Field(le=0.0, allow_inf_nan=False)]
+    suppress_annotations: bool
     prompt_tokens: Annotated[int, Field(ge=0, le=224)]
     policy: PolicyName
     step_seconds: Annotated[float, Field(ge=0.2, le=5.0)]

@@ -21,6 +21,7 @@ PARAMETERS = (
     "prompt_tokens",
     "min_mean_log_probability",
     "sure_log_probability",
+    "suppress_annotations",
 )
 
 

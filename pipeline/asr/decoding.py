@@ -48,8 +48,8 @@ def generate_length(head: Sequence[int], limit: int) -> int:
     return max(2 * limit, limit + len(head) - 1)
 
 
-def suppressed(tokenizer: Tokenizer) -> list[int]:
-    """Return the tokens that are never text: special ones, and signs that only annotations use."""
+def suppressed(tokenizer: Tokenizer, *, annotations: bool = True) -> list[int]:
+    """Return the tokens that are never text: special ones, and the signs of ``annotations`` like [music]."""
     special = (
         tokenizer.transcribe,
         tokenizer.translate,
@@ -59,7 +59,8 @@ def suppressed(tokenizer: Tokenizer) -> list[int]:
         tokenizer.no_speech,
         tokenizer.no_timestamps,
     )
-    return sorted({token for token in (*special, *tokenizer.non_speech_tokens) if token is not None})
+    signs = tokenizer.non_speech_tokens if annotations else ()
+    return sorted({token for token in (*special, *signs) if token is not None})
 
 
 def words_of(

@@ -18,7 +18,6 @@ from pipeline.asr.sounds import loudness, no_speech_in
 
 MAX_COMPRESSION_RATIO = 2.4  # Radford et al., arXiv 2212.04356, 4.5
 MAX_NO_SPEECH_PROBABILITY = 0.6  # both from the reference implementation of the same paper
-SURE_LOG_PROBABILITY = -1.0
 MAX_WORDS_PER_SECOND = 9.0
 LOOP_WORDS = 12  # a phrase repeated over so many words is a loop; one word needs LOOP_REPEATS
 LOOP_REPEATS = 8
@@ -55,6 +54,7 @@ class Evidence:
     before: Sequence[str]
     prompt: str
     min_mean_log_probability: float
+    sure_log_probability: float
     disabled: Container[str] = ()
 
 
@@ -69,14 +69,15 @@ def _objections(hypothesis: Hypothesis, words: Sequence[HypothesisWord], evidenc
     mean = mean_of(words)
     if mean < evidence.min_mean_log_probability:
         yield "log_probability"
-    if hypothesis.no_speech_probability > MAX_NO_SPEECH_PROBABILITY and mean < SURE_LOG_PROBABILITY:
+    is_sure = mean >= evidence.sure_log_probability
+    if hypothesis.no_speech_probability > MAX_NO_SPEECH_PROBABILITY and not is_sure:
         yield "no_speech"
     if _is_loop([*evidence.before, *(word.text for word in words)], len(words)):
         yield "repetition"
     seconds = (len(evidence.audio) - evidence.begin) / (50 * FRAME)
     if len(words) > 3 and len(words) > MAX_WORDS_PER_SECOND * max(seconds, 0.5):
         yield "word_rate"
-    if not evidence.before and _is_echo(hypothesis, words, mean, evidence.prompt):
+    if not evidence.before and _is_echo(hypothesis, words, evidence.prompt, is_sure=is_sure):
         yield "prompt_echo"
     if sound := no_speech_in(evidence.audio[evidence.begin :]):
         yield sound
@@ -119,7 +120,7 @@ def _is_loop(texts: Sequence[str], fresh: int) -> bool:
     return len(text) > 60 and len(text) / len(zlib.compress(text)) > MAX_COMPRESSION_RATIO
 
 
-def _is_echo(hypothesis: Hypothesis, words: Sequence[HypothesisWord], mean: float, prompt: str) -> bool:
+def _is_echo(hypothesis: Hypothesis, words: Sequence[HypothesisWord], prompt: str, *, is_sure: bool) -> bool:
     """Return whether the whole text repeats a part of the prompt while the model doubts that anybody spoke."""
     said = [plain for word in words if (plain := _plain(word.text))]
     if len(said) < ECHO_WORDS or not prompt:
@@ -127,9 +128,8 @@ def _is_echo(hypothesis: Hypothesis, words: Sequence[HypothesisWord], mean: floa
     given = [plain for word in prompt.split() if (plain := _plain(word))]
     if not any(given[index : index + len(said)] == said for index in range(len(given) - len(said) + 1)):
         return False
-    is_unsure = hypothesis.no_speech_probability > ECHO_NO_SPEECH_PROBABILITY or mean < SURE_LOG_PROBABILITY
     is_bunched = words[-1].frames[0] - words[0].frames[0] < 3 * len(words)  # 60 ms a word: attention that does not move
-    return is_unsure or is_bunched
+    return is_bunched or not is_sure or hypothesis.no_speech_probability > ECHO_NO_SPEECH_PROBABILITY
 
 
 def _plain(text: str) -> str:

@@ -292,6 +292,7 @@ class AsrLogic:
             before=[word.text for word in state.committed],
             prompt=" ".join([*work.hot_words, work.prompt or ""]).strip(),
             min_mean_log_probability=state.profile.min_mean_log_probability,
+            sure_log_probability=state.profile.sure_log_probability,
             disabled=self._config.disabled_guards,
         )
 

@@ -15,20 +15,22 @@ class ModelProfile:
     ``name`` is what settings and calls say, ``revision`` what records say (name@digest). ``languages`` is empty when the
     model is not known to be limited. ``frame_threshold`` counts encoder frames of 20 ms and serves AlignAtt,
     ``agreement`` is the n of LocalAgreement-n. Text of a mean token log probability below ``sure_log_probability`` waits while its
-    utterance is open, below ``min_mean_log_probability`` it is refused at the end.
+    utterance is open, below ``min_mean_log_probability`` it is refused at the end. ``suppress_annotations``: signs like
+    those around [music] are never text; a model that writes none is faster without.
     """
 
     name: str
     revision: str
     languages: tuple[str, ...] = ()
     policy: PolicyName = "alignatt"
-    step_seconds: float = 0.8
+    step_seconds: float = 0.9
     frame_threshold: int = 25
     agreement: int = 2
     padding_seconds: float = 0.5
     prompt_tokens: int = 0
     min_mean_log_probability: float = -2.0
     sure_log_probability: float = -1.0
+    suppress_annotations: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

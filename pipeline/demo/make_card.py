@@ -45,8 +45,9 @@ def make_card(folder: Path) -> Path:
         "padding_seconds": PADDING_SECONDS,
         "min_mean_log_probability": -2.2,
         "sure_log_probability": -1.8,
-        "step_seconds": 0.8,
-        "frame_threshold": 15,
+        "suppress_annotations": False,
+        "step_seconds": 0.9,
+        "frame_threshold": 10,
         "self_test": {"audio": RECORDING, "language": "en", "text": decode(recorded, folder)[0]},
     }
     path = folder / "card.json"

@@ -83,7 +83,7 @@ class SchemaSettings(Section):
 class IngestSettings(Section):
     """How audio is cut and produced."""
 
-    record_seconds: float = Field(0.2, ge=0.02, le=2.0)
+    record_seconds: float = Field(0.4, ge=0.02, le=2.0)
     queue_max_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024)
     max_channels: int = Field(32, ge=1)
 
@@ -105,7 +105,7 @@ class VadSettings(Section):
         0.25, ge=0.05, le=5.0, description="Quiet for so long is a pause: what was said before it is committed"
     )
     piece_seconds: float = Field(
-        0.4, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
+        0.45, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
     )
 
     @model_validator(mode="after")
@@ -155,6 +155,7 @@ class AsrSettings(Section):
     sure_log_probability: float | None = Field(
         None, description="Text below this mean token log probability waits while its utterance is open"
     )
+    suppress_annotations: bool | None = Field(None, description="Signs like those around [music] are never text")
     disabled_guards: Names = Field((), description="Guards that are switched off, by the name that records give")
 
     @property

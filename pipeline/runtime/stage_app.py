@@ -87,8 +87,11 @@ def run_stage(
     """
     logs.configure(stage=spec.name, level=settings.runtime.log_level, style=settings.runtime.log_format)
     import faust
+    import uvloop
 
     from pipeline.runtime.worker import StageWorker
+
+    uvloop.install()  # before Faust makes its loops: one here, one in the consumer's thread
 
     logic, engine = spec.make_logic(settings), spec.make_engine(settings)
     _tune_collector()

@@ -33,6 +33,7 @@ def evidence(
         before=before.split(),
         prompt=prompt,
         min_mean_log_probability=-3.0,
+        sure_log_probability=-1.0,
     )
 
 
