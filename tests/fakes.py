@@ -50,9 +50,8 @@ VAD = VadConfig(
     max_utterance=80_000,
     watermark=16_000,
 )
-ASR = AsrConfig(
-    language="en", window=48_000, disabled_guards=("silence", "tone", "noise")
-)  # scripted speech sounds like nothing on earth
+# Scripted speech sounds like nothing on earth.
+ASR = AsrConfig(language="en", window=48_000, disabled_guards=("silence", "tone", "noise"))
 PROFILE = ModelProfile(
     name="scripted",
     revision="scripted@1",
@@ -395,8 +394,6 @@ def transcript(segments: Iterable[CallSegment]) -> list[CallSegment]:
 
 def words_of(segments: Iterable[CallSegment], channel: int) -> list[str]:
     """Return the words of a channel in order."""
-    found = sorted(
-        (record for record in segments if record.segment is not None and record.channel == channel),
-        key=lambda record: record.start_sample,
-    )
+    found = [record for record in segments if record.segment is not None and record.channel == channel]
+    found.sort(key=lambda record: record.start_sample)
     return [word.text for record in found for word in record.segment.words]  # type: ignore[union-attr]

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 CODE = ("pipeline", "topics", "schemas", "tests")
 FAST = ("-m", "not integration and not diarization")
+SIDE_BY_SIDE = ("-n", "logical")  # what needs no broker runs on all cores
+SLOW = ("-m", "integration or diarization")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"checks: {len(CHECKS) - len(failed)} of {len(CHECKS)} passed in {time.monotonic() - started:.1f} s", flush=True
     )
-    if not options.checks_only and not run_tests([*(() if options.full else FAST), *rest]):
-        failed.append("pytest")
+    if options.checks_only:
+        runs: list[tuple[str, ...]] = []
+    elif rest:
+        runs = [(*(() if options.full else FAST), *rest)]
+    else:
+        runs = [(*FAST, *SIDE_BY_SIDE), SLOW] if options.full else [(*FAST, *SIDE_BY_SIDE)]
+    failed += ["pytest" for arguments in runs if not run_tests(arguments)]
     if failed:
         print(f"failed: {', '.join(failed)}", flush=True)
     return 1 if failed else 0

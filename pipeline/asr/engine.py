@@ -221,8 +221,9 @@ class WhisperEngine:
         ]
         if not any(doubts):
             return [0.0] * len(works)
+        length = generate_length(heads[0], 1)
         found = self._whisper.generate(
-            encoded, [list(head) for head in heads], beam_size=1, max_length=1, return_no_speech_prob=True
+            encoded, [list(head) for head in heads], beam_size=1, max_length=length, return_no_speech_prob=True
         )
         return [result.no_speech_prob if doubt else 0.0 for result, doubt in zip(found, doubts, strict=True)]
 
@@ -286,9 +287,9 @@ def _words(work: AsrWork, tokenizer: Tokenizer, text: list[int], aligned: Any) -
 
 
 def _is_doubtful(aligned: Any, prefix: int, profile: ModelProfile) -> bool:
-    """Return whether the model was not sure of the new text, by the mean log probability of its tokens."""
+    """Return whether the model was not sure of the new text, by the mean log probability of its tokens, or had none."""
     if aligned is None:
-        return False
+        return True
     scores = [math.log(max(float(value), LOWEST_PROBABILITY)) for value in aligned.text_token_probs[prefix:]]
     return bool(scores) and sum(scores) / len(scores) < profile.sure_log_probability
 

@@ -28,6 +28,7 @@ QUIETEST_RMS = 10.0  # of int16; -70 dBFS
 QUIET_SHARE = 1 / 200  # of the loudest 20 ms of the window; -46 dB
 
 GUARDS = (
+    "unsure",
     "token_limit",
     "log_probability",
     "no_speech",

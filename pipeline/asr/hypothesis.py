@@ -30,8 +30,8 @@ class HypothesisWord:
 class Hypothesis:
     """The words behind the forced prefix of a window. ``end_frame`` is the frame attended at the end of the text.
 
-    ``no_speech_probability`` is known where the model was not sure of the text, else 0. ``is_capped``: decoding was stopped by its limit of new tokens, not by the model. ``language`` and its probability are
-    set when the work asked for detection.
+    ``no_speech_probability`` is known where the model was not sure of the text, else 0. ``is_capped``: decoding was stopped
+    by its limit of new tokens, not by the model. ``language`` and its probability are set when the work asked for detection.
     """
 
     words: tuple[HypothesisWord, ...]

@@ -118,9 +118,9 @@ class AsrLogic:
         is_whole = (is_end or is_pause) and not result.is_capped
         count, memory = state.policy.commit(result, frames=work.frames, is_final=is_whole, memory=state.memory)
         evidence = self._evidence(state, work)
-        if not is_end and _is_doubtful(state, result):
-            count = 0
         fresh, guard = _accepted(result, count, evidence)
+        if not is_end and _is_doubtful(state, result):
+            fresh, guard = (), "unsure"
         state = self._detected(state, work, result, evidence)
         refused_from = state.uncommitted_from
         words = timed(state, fresh, work.frames, is_closing=is_end)

@@ -135,7 +135,9 @@ def inference_of(engine: Engine[W, R], settings: Any) -> Inference[W, R]:
     """Return the inference service of a worker: what the ``runtime`` section leaves open, the engine decides."""
     max_batch = settings.max_batch or engine.max_batch
     threads = settings.threads or engine.threads or os.cpu_count() or 1
-    return Inference(engine, threads=threads, max_batch=max_batch, max_wait_ms=settings.max_wait_ms if max_batch > 1 else 0)
+    return Inference(
+        engine, threads=threads, max_batch=max_batch, max_wait_ms=settings.max_wait_ms if max_batch > 1 else 0
+    )
 
 
 def _one_bucket(work: Any) -> Hashable:

@@ -91,7 +91,9 @@ class Walk:
         available = end if limit is None else min(end, limit)
         quiet = end - self.speech_end
         if quiet >= config.pause > quiet - WINDOW and available > self.sent_end:
-            self._piece(available, is_last=False)  # it is a pause from here on, and what was said before it can be committed
+            self._piece(
+                available, is_last=False
+            )  # it is a pause from here on, and what was said before it can be committed
         while available - self.sent_end >= config.piece:
             self._piece(self.sent_end + config.piece, is_last=False)
         length = end - self.open_start

@@ -141,10 +141,7 @@ def test_text_over_what_is_no_speech_is_refused() -> None:
     class Sure:
         def infer(self, batch: Sequence[AsrWork]) -> list[Hypothesis]:
             word = HypothesisWord(text="Thanks.", tokens=(1,), frames=(10,), end_frame=20, log_probabilities=(-1.2,))
-            return [
-                Hypothesis(words=(word,) if work.is_final else (), end_frame=20, no_speech_probability=0.98)
-                for work in batch
-            ]
+            return [Hypothesis(words=(word,), end_frame=20, no_speech_probability=0.98) for work in batch]
 
     asr = replace(stages(PLAIN)["asr"], engine=Sure())
     words = [record.words for record in outputs_of(run(asr, run_chain(PLAIN).outputs["vad"])) if record.words]

@@ -118,7 +118,7 @@ def test_every_setting_of_the_app_has_a_reason() -> None:
     source = Path(stage_app.__file__).read_text(encoding="utf-8")
     arguments = set(
         re.findall(
-            r"^        ([a-z_]+)=", source.partition("return faust.App(")[2].partition("\n    )\n")[0], re.MULTILINE
+            r"^        ([a-z_]+)=", source.partition("app = faust.App(")[2].partition("\n    )\n")[0], re.MULTILINE
         )
     )
     section = text_of("ARCHITECTURE.md").partition("## 4.")[2].partition("## 5.")[0]

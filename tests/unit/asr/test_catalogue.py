@@ -34,7 +34,8 @@ def test_the_default_is_the_shipped_model_with_what_its_card_says() -> None:
     profile = found.find(None)
     assert profile is not None
     assert profile.revision.startswith("demo@a9c58d6cd2ff")
-    assert (profile.languages, profile.padding_seconds, profile.min_mean_log_probability) == (("en",), 0.5, -2.0)
+    assert (profile.languages, profile.padding_seconds, profile.min_mean_log_probability) == (("en",), 0.5, -2.2)
+    assert (profile.step_seconds, profile.frame_threshold, profile.suppress_annotations) == (0.9, 10, False)
 
 
 def test_calls_may_ask_for_every_offered_model_by_the_name_in_the_settings(folder: Path) -> None:

@@ -236,7 +236,7 @@ def test_refusals_of_an_open_utterance_are_counted_with_the_next_words() -> None
     bad, good = [word("nonsense", 1, 8, score=-9.0), word("more", 8, 12, score=-9.0)], [word("good", 1, 8)]
     _, drafts = drive(Saying(bad, bad, good), piece(0, 0, SECOND), piece(1, SECOND, 4_000, is_last=True))
     (body,) = bodies(drafts)
-    assert ([w.text for w in body.words], body.refusals, body.rejected) == (["good"], {"log_probability": 2}, ())
+    assert ([w.text for w in body.words], body.refusals, body.rejected) == (["good"], {"unsure": 2}, ())
 
 
 def test_settings_may_ask_for_detection_again() -> None:

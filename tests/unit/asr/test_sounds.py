@@ -65,7 +65,7 @@ def test_speech_is_neither_nor_silence() -> None:
                 for start in range(0, len(speech) - round(seconds * RATE), RATE // 2):
                     assert no_speech_in(speech[start : start + round(seconds * RATE)]) is None
                     judged += 1
-    assert judged > 300
+    assert judged >= 300
     assert no_speech_in(silence()) is None
 
 

@@ -62,7 +62,8 @@ def test_the_pieces_hold_the_audio_of_the_call(rate: int) -> None:
 def test_pieces_are_200_ms() -> None:
     made = speech_of(Call(script={0: said("hello", at=0.5, word_seconds=2.0)}, seconds=4.0))
     pieces = [record.speech for record in made if record.speech]
-    assert {len(piece.audio) for piece in pieces if not piece.is_last} == {6_400}
+    shorter = [piece for piece in pieces if not piece.is_last and len(piece.audio) != 6_400]
+    assert [len(piece.audio) < 6_400 for piece in shorter] == [True]  # the one that the pause has ended
     assert all(len(piece.audio) < 6_400 for piece in pieces if piece.is_last)
 
 
