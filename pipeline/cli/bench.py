@@ -60,19 +60,20 @@ def policy(
     live: Annotated[bool, typer.Option(help="Also run the recordings as live calls on an embedded broker.")] = True,
     live_calls: Annotated[int, typer.Option(min=1, max=128, help="Live calls at once.")] = 8,
     kill: Annotated[bool, typer.Option(help="Also a short live run whose asr worker is killed.")] = True,
+    sounds: Annotated[bool, typer.Option(help="Also ten minutes of silence, tones, noise and music.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare the commit policies: word errors against offline decoding, latency of committed words, retractions, cost.
 
     Offline is the same model over the same speech regions, each decoded at once. Latency counts from the true end of a word:
-    unaware to the end of the audio whose decoding committed it, fed to the end of all audio that had been fed by then (records
-    are 0.2 s long), aware to the broker's timestamp of the commit.
+    unaware to the end of the audio whose decoding committed it, fed to the end of all audio that had been fed by then, aware
+    to the broker's timestamp of the commit.
 
     The live part takes as long as the recordings do, for each policy.
     """
     from pipeline.bench.policy import plot as plots
     from pipeline.bench.policy import report
-    from pipeline.bench.policy.measure import measure
+    from pipeline.bench.policy.measure import measure, measure_sounds
     from pipeline.bench.policy.variants import Variant, swept
     from pipeline.bench.recordings import recordings, unreferenced
 
@@ -89,11 +90,15 @@ def policy(
     runs: dict[str, LiveFigures] = {}
     kills: dict[str, LiveFigures] = {}
     with stopped_in_order():
-        figures = measure(found, [*variants, *sweeps], settings, jobs=jobs or os.cpu_count() or 1, on_progress=_tell)
+        processes = jobs or os.cpu_count() or 1
+        figures = measure(found, [*variants, *sweeps], settings, jobs=processes, on_progress=_tell)
+        no_speech = measure_sounds(variants, settings, jobs=processes) if sounds else None
         for variant in variants if live else ():
             runs[variant.policy], killed = _live(variant, settings, found, figures, at_once=live_calls, kill=kill)
             kills |= {variant.policy: killed} if killed else {}
-    document = report.document(figures, variants, sweeps, live=runs, kill=kills, unreferenced=skipped)
+    document = report.document(
+        figures, variants, sweeps, live=runs, kill=kills, no_speech=no_speech, unreferenced=skipped
+    )
     if plot is not None:
         points = report.points(document)
         if not points:

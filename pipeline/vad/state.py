@@ -129,12 +129,13 @@ def probabilities_of(work: VadWork, scores: Sequence[float]) -> list[float]:
 
 
 def peak_of(dbfs: float) -> int:
-    """Return the sample value of a level below full scale.
+    """Return the sample value of a level below full scale; -1, which every sample exceeds, for less than one step.
 
-    >>> peak_of(-60.0)
-    32
+    >>> peak_of(-60.0), peak_of(-100.0)
+    (32, -1)
     """
-    return int(32768 * 10 ** (dbfs / 20))
+    peak = 32768 * 10 ** (dbfs / 20)
+    return int(peak) if peak >= 1 else -1
 
 
 def decode(record: CallAudio, rate: int) -> Samples:

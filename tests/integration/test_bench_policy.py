@@ -51,7 +51,7 @@ def test_the_bench_measures_streams_feeds_and_kills(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["bench", "policy", str(folder), "--policy", "alignatt", "--json"])
+    result = CliRunner().invoke(app, ["bench", "policy", str(folder), "--policy", "alignatt", "--no-sounds", "--json"])
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     (row,) = document["policies"]
@@ -66,7 +66,18 @@ def test_the_bench_measures_streams_feeds_and_kills(
 
 
 def test_its_processes_end_with_it(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "bench", "policy", str(folder), "--no-live", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "bench",
+        "policy",
+        str(folder),
+        "--no-live",
+        "--no-sounds",
+        "--jobs",
+        "2",
+    ]
     bench = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     process = psutil.Process(bench.pid)
     try:

@@ -17,6 +17,7 @@ from pipeline import stages
 from pipeline.asr.catalogue import catalogue
 from pipeline.bench.offline import offline_model
 from pipeline.bench.policy.figures import RecordingFigures, offline_errors, streaming_figures
+from pipeline.bench.policy.no_speech import SECONDS, Heard, listen, sounds
 from pipeline.bench.policy.streaming import speech_of, stream
 from pipeline.bench.policy.variants import Variant
 from pipeline.bench.recordings import Recording
@@ -56,6 +57,38 @@ def measure(
                 raise FailedError("a measuring process died") from None
             raise
     return tuple(future.result() for future in futures)
+
+
+def measure_sounds(
+    variants: Sequence[Variant], settings: Settings, *, jobs: int, seconds: float = SECONDS
+) -> dict[str, dict[str, tuple[Heard, Heard]]]:
+    """Return what every policy hears in every sound that is no speech: through the whole path, and with vad forced open.
+
+    Raises NotReadyError when the model cannot be had or loaded, FailedError when a process dies.
+    """
+    names = tuple(sounds(1.0))
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), _follow_parent) as pool,
+    ):
+        futures = {
+            (variant.policy, name, is_open): pool.submit(
+                listen, name, seconds, variant.applied(settings), is_forced_open=is_open
+            )
+            for variant in variants
+            for name in names
+            for is_open in (True, False)
+        }
+        try:
+            found = {key: future.result() for key, future in futures.items()}
+        except BrokenProcessPool:
+            raise FailedError("a measuring process died") from None
+    return {
+        variant.policy: {
+            name: (found[variant.policy, name, False], found[variant.policy, name, True]) for name in names
+        }
+        for variant in variants
+    }
 
 
 def measure_one(recording: Recording, variants: tuple[Variant, ...], settings: Settings) -> RecordingFigures:

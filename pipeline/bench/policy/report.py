@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.bench.policy.figures import NO_ERRORS, RecordingFigures, StreamingFigures, total
 from pipeline.bench.policy.live import LiveFigures
+from pipeline.bench.policy.no_speech import Heard
 from pipeline.bench.policy.plot import Point
 from pipeline.bench.policy.variants import Variant
 from pipeline.core.wer import WordErrors
@@ -28,12 +29,14 @@ def document(
     *,
     live: Mapping[str, LiveFigures],
     kill: Mapping[str, LiveFigures],
+    no_speech: Mapping[str, Mapping[str, tuple[Heard, Heard]]] | None = None,
     unreferenced: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the document of ``--json``.
 
     ``figures`` have one streaming entry for each of ``variants``, then one for each of ``sweep``. ``live`` and ``kill`` are
-    by policy: the undisturbed run in real time, and the one whose asr worker was killed.
+    by policy: the undisturbed run in real time, and the one whose asr worker was killed. ``no_speech`` is by policy and sound:
+    what was heard through the whole path, and with voice activity forced open.
     """
     rows = [_row(figures, index, variant) for index, variant in enumerate([*variants, *sweep])]
     policies = rows[: len(variants)]
@@ -41,6 +44,7 @@ def document(
         row["latency_aware_seconds"] = _percentiles(live[row["policy"]].latencies) if row["policy"] in live else None
         row["live"] = _shown(live.get(row["policy"]))
         row["kill"] = _shown(kill.get(row["policy"]))
+        row["no_speech"] = _heard((no_speech or {}).get(row["policy"]))
     profile = next((one.profile for each in figures for one in each.streaming if one.profile), None)
     return {
         "model": profile.revision if profile else None,
@@ -167,6 +171,10 @@ def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
         if any(row[name] for row in rows):
             cells = [_changed(row[name]) for row in rows]
             yield line(f"shown, not stored: {name}", cells, figure=f"{name}.changed_words")
+    for name, key in (("whole path", "words"), ("vad forced open", "words_forced_open")):
+        if any(row["no_speech"] for row in rows):
+            cells = [str(row["no_speech"][key]) if row["no_speech"] else "-" for row in rows]
+            yield line(f"words in no speech, {name}", cells, figure=f"no_speech.{key}")
 
 
 def _targets(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -182,6 +190,25 @@ def _targets(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name in ("live", "kill"):
         if row[name] is not None:
             yield _target(f"{name}.changed_words", policy, row[name]["changed_words"], 0)
+    for key in ("words", "words_forced_open") if row["no_speech"] else ():
+        yield _target(f"no_speech.{key}", policy, row["no_speech"][key], 0)
+
+
+def _heard(sounds: Mapping[str, tuple[Heard, Heard]] | None) -> dict[str, Any] | None:
+    if sounds is None:
+        return None
+    return {
+        "words": sum(whole.words for whole, _ in sounds.values()),
+        "words_forced_open": sum(forced.words for _, forced in sounds.values()),
+        "sounds": {
+            name: {
+                "words": whole.words,
+                "words_forced_open": forced.words,
+                "refusals_forced_open": dict(forced.refusals),
+            }
+            for name, (whole, forced) in sounds.items()
+        },
+    }
 
 
 def _target(figure: str, policy: str, value: float, maximum: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pipeline.asr.profiles import ModelProfile
 from pipeline.bench.policy import plot, report
 from pipeline.bench.policy.figures import RecordingFigures, StreamingFigures
 from pipeline.bench.policy.live import LiveFigures
+from pipeline.bench.policy.no_speech import Heard
 from pipeline.bench.policy.variants import Variant
 from pipeline.bench.word_ends import TrueWord
 from pipeline.core.wer import WordErrors
@@ -153,6 +154,19 @@ def test_the_tables_hold_every_policy_and_the_sweep_in_eighty_columns() -> None:
     ):
         assert expected in text
     assert "Traceback" not in text
+
+
+def test_words_in_no_speech_are_counted_beside_their_target() -> None:
+    heard = {
+        "music": (Heard(words=0), Heard(words=2, refusals={"tone": 3})),
+        "silence": (Heard(words=0), Heard(words=1)),
+    }
+    found = report.document(BOTH, [ALIGNATT], [], live={}, kill={}, no_speech={"alignatt": heard})
+    (row,) = found["policies"]
+    assert (row["no_speech"]["words"], row["no_speech"]["words_forced_open"]) == (0, 3)
+    assert row["no_speech"]["sounds"]["music"]["refusals_forced_open"] == {"tone": 3}
+    met = {target["figure"]: target["is_met"] for target in found["targets"]}
+    assert (met["no_speech.words"], met["no_speech.words_forced_open"]) == (True, False)
 
 
 def test_the_plot_joins_the_points_of_a_policy_and_step() -> None:

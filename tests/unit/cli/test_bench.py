@@ -33,7 +33,7 @@ def run(*arguments: str) -> Result:
         context.obj = Context(config=None)
 
     register(app)
-    result = CliRunner().invoke(app, ["bench", "policy", *arguments])
+    result = CliRunner().invoke(app, ["bench", "policy", "--no-sounds", *arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from pipeline.cli import ingest
 from pipeline.core.errors import InputError, NotReadyError, UsageError
+from pipeline.core.recognition import POLICIES, TASKS
 
 app = typer.Typer()
 ingest.register(app)
@@ -101,3 +102,7 @@ def test_the_help_has_examples() -> None:
     result = run("--help")
     assert result.exit_code == 0
     assert "callscribe ingest call.wav --role 0=agent" in result.stdout
+
+
+def test_the_choices_are_those_of_the_recogniser() -> None:
+    assert (tuple(ingest.PolicyName), tuple(ingest.TaskName)) == (POLICIES, TASKS)

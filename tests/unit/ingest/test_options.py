@@ -121,3 +121,10 @@ def test_controls_that_are_refused(tmp_path: Path, line: str, reason: str) -> No
 def test_a_file_of_controls_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_controls(tmp_path / "none.jsonl")
+
+
+def test_a_call_may_ask_for_a_model_that_is_offered_and_for_a_detected_language() -> None:
+    options = feed_options(model="small", offered_models=("demo", "small"), language="auto", task="translate")
+    assert (options.model, options.language, options.task) == ("small", "auto", "translate")
+    with pytest.raises(UsageError, match=r"--model large is not offered; .* offer demo, small"):
+        feed_options(model="large", offered_models=("demo", "small"))

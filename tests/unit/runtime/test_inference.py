@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import FatalError
-from pipeline.runtime.inference import Inference
+from pipeline.runtime.inference import Inference, inference_of
+from pipeline.runtime.settings import RuntimeSettings
 
 
 class Doubling:
@@ -182,3 +183,62 @@ def test_stopping_ends_threads() -> None:
     before = threading.active_count()
     serve(Doubling(), all_of(1, 2, 3), threads=3)
     assert threading.active_count() == before
+
+
+class Optional(int):
+    """An item that may be skipped."""
+
+    is_optional = True
+
+
+def test_optional_work_is_not_admitted_while_other_work_waits_or_every_thread_is_busy() -> None:
+    gate = threading.Event()
+    engine = Doubling(gate)
+
+    async def use(inference: Inference[int, int]) -> Any:
+        first = asyncio.create_task(inference.infer(1))
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        skipped = await inference.infer(Optional(5))
+        waiting = asyncio.create_task(inference.infer(2))
+        gate.set()
+        done = await asyncio.gather(first, waiting)
+        return skipped, done, await inference.infer(Optional(6)), inference.counts
+
+    skipped, done, admitted, counts = serve(engine, use)
+    assert (skipped, done, admitted) == (None, [2, 4], 12)
+    assert (counts.skipped, counts.items, counts.batches) == (1, 3, 3)
+
+
+def test_only_items_of_one_bucket_come_together_and_the_oldest_goes_first() -> None:
+    class Sorted(Doubling):
+        def bucket(self, work: int) -> int:
+            return work % 2
+
+    engine = Sorted()
+    assert serve(engine, all_of(2, 1, 4, 3, 6, 5), max_batch=2) == [4, 2, 8, 6, 12, 10]
+    assert engine.batches == [[2, 4], [1, 3], [6], [5]]
+
+
+def test_a_call_with_a_backlog_takes_its_turn() -> None:
+    """One item at a time per call: whoever asks again stands behind the others."""
+    engine = Doubling()
+
+    async def use(inference: Inference[int, int]) -> None:
+        async def call(items: Sequence[int]) -> None:
+            for item in items:
+                await inference.infer(item)
+
+        await asyncio.gather(call(range(100, 120)), call([1, 2, 3]))
+
+    serve(engine, use)
+    order = [batch[0] for batch in engine.batches]
+    assert max(order.index(item) for item in (1, 2, 3)) <= 6
+
+
+def test_the_engine_decides_what_the_settings_leave_open() -> None:
+    engine = Doubling()
+    engine.max_batch, engine.threads = 7, 3  # type: ignore[attr-defined]
+    chosen = inference_of(engine, RuntimeSettings())
+    assert (chosen._max_batch, chosen._threads) == (7, 3)
+    given = inference_of(engine, RuntimeSettings(max_batch=2, threads=1))
+    assert (given._max_batch, given._threads) == (2, 1)
