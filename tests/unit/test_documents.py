@@ -52,7 +52,7 @@ def check_command(line: str) -> str | None:
         if word in ("<", ">", "|", "&&"):
             break
         if re.match(r"--[a-z]", word):
-            known = {option for parameter in command.params for option in parameter.opts}
+            known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
             if word.partition("=")[0].rstrip(")") not in known:
                 return f"{command.name} has no option {word}"
         elif hasattr(command, "commands"):
