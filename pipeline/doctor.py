@@ -255,11 +255,11 @@ def check_models(settings: Settings) -> Iterator[Finding]:
     os.environ["HF_HUB_OFFLINE"] = (
         "1"  # the hub client reads it when it is imported: look into its cache, fetch nothing
     )
-    from pipeline.asr.catalogue import check_names, names_of
+    from pipeline.asr.catalogue import check_names
     from pipeline.asr.loading import resolve_model
 
     check_names(settings.asr)
-    for name in names_of(settings.asr):
+    for name in settings.asr.offered:
         try:
             files = resolve_model(name, cache=settings.asr.model_cache, offline=True)
         except CallscribeError as error:

@@ -40,7 +40,7 @@ def offered(asr: AsrSettings, *, offline: bool = False) -> dict[str, ModelFiles]
     Models that are not on this machine yet are downloaded, unless ``offline``. Raises as `catalogue` does.
     """
     check_names(asr)
-    return {name: resolve_model(name, cache=asr.model_cache, offline=offline) for name in names_of(asr)}
+    return {name: resolve_model(name, cache=asr.model_cache, offline=offline) for name in asr.offered}
 
 
 def catalogue_of(files: Mapping[str, ModelFiles], asr: AsrSettings) -> Catalogue:
@@ -57,11 +57,6 @@ def profile_of(name: str, files: ModelFiles, asr: AsrSettings) -> ModelProfile:
     return ModelProfile(name=name, revision=revision, languages=files.languages, **{**stated, **given})
 
 
-def names_of(asr: AsrSettings) -> tuple[str, ...]:
-    """Return the names of the models on offer, the default one first."""
-    return tuple(dict.fromkeys((asr.model, *asr.models)))
-
-
 def kept(asr: AsrSettings) -> tuple[str, ...]:
     """Return the names of the models that stay loaded: the default one and the pinned ones."""
     return tuple(dict.fromkeys((asr.model, *asr.pinned)))
@@ -69,7 +64,7 @@ def kept(asr: AsrSettings) -> tuple[str, ...]:
 
 def check_names(asr: AsrSettings) -> None:
     """Raise UsageError when a pinned model is not on offer, or asr.max_loaded leaves no room for one that is."""
-    names, staying = names_of(asr), kept(asr)
+    names, staying = asr.offered, kept(asr)
     for name in asr.pinned:
         if name not in names:
             raise UsageError(f"setting asr.pinned: model {name!r} is neither asr.model nor among asr.models")

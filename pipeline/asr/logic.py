@@ -122,14 +122,13 @@ class AsrLogic:
         if not is_end and _is_doubtful(state, result):
             fresh, guard = (), "unsure"
         state = self._detected(state, work, result, evidence)
-        refused_from = state.uncommitted_from
         words = timed(state, fresh, work.frames, is_closing=is_end)
         state = _commit(state, words, fresh)
         if guard is not None:
             state = changed(state, refusals={**state.refusals, guard: state.refusals.get(guard, 0) + 1})
         rejected: tuple[Rejected, ...] = ()
         if guard is not None and is_end:
-            refused_from = max(refused_from, state.uncommitted_from)
+            refused_from = state.uncommitted_from
             if not state.committed or position - refused_from > UTTERANCE_TAIL:
                 rejected = (_rejected(state, refused_from, position, guard),)
         outputs: list[Draft] = []

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import console, note, print_json, settings_of
+from pipeline.cli.common import console, note, print_json, settings_of, stopped_in_order
+from pipeline.cli.ingest import PolicyName
 from pipeline.core.errors import FailedError, UsageError
 
 if TYPE_CHECKING:
@@ -26,13 +23,6 @@ if TYPE_CHECKING:
 KILLED_CALLS = 4  # of the run whose asr worker is killed
 
 group = typer.Typer(no_args_is_help=True, help="Measure this installation.")
-
-
-class PolicyChoice(StrEnum):
-    """The commit policies, as an option."""
-
-    ALIGNATT = "alignatt"
-    LOCAL_AGREEMENT = "local_agreement"
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +42,7 @@ def policy(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model name or folder (setting asr.model).")] = None,
     policies: Annotated[
-        list[PolicyChoice] | None, typer.Option("--policy", help="Only this policy; may be repeated.")
+        list[PolicyName] | None, typer.Option("--policy", help="Only this policy; may be repeated.")
     ] = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also over thresholds, n and steps.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write latency against word error rate to this SVG file.")] = None,
@@ -84,7 +74,7 @@ def policy(
     skipped = [str(path) for path in unreferenced(folder)] if folder is not None else []
     for path in skipped:
         note(f"{path}: no reference, left out")
-    chosen = list(dict.fromkeys(policies or PolicyChoice))
+    chosen = list(dict.fromkeys(policies or PolicyName))
     variants = [Variant(policy=one.value) for one in chosen]
     sweeps = swept([one.value for one in chosen]) if sweep else ()
     runs: dict[str, LiveFigures] = {}
@@ -160,15 +150,3 @@ def _show(document: dict[str, Any]) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-@contextmanager
-def stopped_in_order() -> Iterator[None]:
-    """Let a request to end stop what was started, as Ctrl-C does."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda got, frame: sys.exit(128 + got)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

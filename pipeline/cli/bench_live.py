@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.bench import PolicyChoice
-from pipeline.cli.common import console, note, print_json, settings_of
+from pipeline.cli.common import console, note, print_json, settings_of, stopped_in_order
+from pipeline.cli.ingest import PolicyName
 from pipeline.core.errors import FailedError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +41,7 @@ def live(
     compositions: Annotated[int, typer.Option(min=1, help="Calls with different audio, at most.")] = 10,
     sample_seconds: Annotated[float, typer.Option(min=1, max=60, help="Between two looks at the lag.")] = 5.0,
     model: Annotated[str | None, typer.Option(help="Model name or folder (setting asr.model).")] = None,
-    policy: Annotated[PolicyChoice | None, typer.Option(help="Commit policy (setting asr.policy).")] = None,
+    policy: Annotated[PolicyName | None, typer.Option(help="Commit policy (setting asr.policy).")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the work folder: logs, topics, store, audio.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -74,7 +70,7 @@ def live(
     resolve_model(settings.asr.model, cache=settings.asr.model_cache)
     full = Length(spread_seconds=spread_seconds, measure_seconds=measure_seconds)
     runs: list[LiveRun] = []
-    with _stopped_in_order(), work_folder(settings, is_kept=keep) as folder:
+    with stopped_in_order(), work_folder(settings, is_kept=keep) as folder:
         bench = LiveBench(
             settings=settings,
             folder=folder,
@@ -147,15 +143,3 @@ def _document(
         **({"found": accepted.calls if accepted else None} if is_search else {}),
         "runs": [run.to_document() for run in runs],
     }
-
-
-@contextmanager
-def _stopped_in_order() -> Iterator[None]:
-    """Let a request to end stop what was started, as Ctrl-C does."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda got, frame: sys.exit(128 + got)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,3 +49,15 @@ def print_json(document: Any) -> None:
 def note(text: str) -> None:
     """Print a line for people on stderr, so that stdout stays for results."""
     errors.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def stopped_in_order() -> Iterator[None]:
+    """Let a request to end stop what was started, as Ctrl-C does."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda got, frame: sys.exit(128 + got)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

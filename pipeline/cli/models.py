@@ -29,11 +29,11 @@ def register(app: typer.Typer) -> None:
 @group.command(name="list", epilog="Example: callscribe models list --json")
 def list_models(context: typer.Context, as_json: Json = False) -> None:
     """Show the models that calls may use (settings asr.model, asr.models, asr.pinned). Loads and fetches nothing."""
-    from pipeline.asr.catalogue import check_names, names_of
+    from pipeline.asr.catalogue import check_names
 
     asr = settings_of(context).asr
     check_names(asr)
-    rows = [_row(name, asr) for name in names_of(asr)]
+    rows = [_row(name, asr) for name in asr.offered]
     if as_json:
         print_json({"models": rows})
         return

@@ -9,20 +9,10 @@ from pipeline.core.errors import FailedError
 from pipeline.demo.assets import DemoCall
 from pipeline.ingest.chunks import Control
 from pipeline.ingest.feed import FedCall, FeedOptions, TimedControl
-from pipeline.ingest.intake import Intake, Outlet, feed_all
+from pipeline.ingest.intake import Intake, Outlet, Silent, feed_all
 from pipeline.ingest.pacing import Speed
 from pipeline.ingest.sources import Source
 from schemas.records import Hold
-
-
-class _Silent:
-    """A listener that shows nothing."""
-
-    def began(self, source: Source, call_id: str, duration_seconds: float | None) -> None:
-        """Hear nothing."""
-
-    def progressed(self, source: Source, seconds: float) -> None:
-        """Hear nothing."""
 
 
 def options_of(call: DemoCall, record_seconds: float) -> FeedOptions:
@@ -55,7 +45,7 @@ def feed_calls(
             max_channels=2,
             new_call_id=lambda: source.name,
             connect=lambda: outlet,
-            listener=_Silent(),
+            listener=Silent(),
             stop=stop,
         )
         return intake(source)

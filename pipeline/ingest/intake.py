@@ -50,6 +50,16 @@ class Listener(Protocol):
         """Hear that so many seconds of audio have been produced."""
 
 
+class Silent:
+    """A listener that shows nothing."""
+
+    def began(self, source: Source, call_id: str, duration_seconds: float | None) -> None:
+        """Hear nothing."""
+
+    def progressed(self, source: Source, seconds: float) -> None:
+        """Hear nothing."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Intake:
     """Feeds one source after the other. One object serves all threads of a command.

@@ -18,7 +18,7 @@ from pipeline.bench.system import System
 from pipeline.bench.word_ends import TrueWord
 from pipeline.core.errors import FailedError, InputError
 from pipeline.ingest.feed import FedCall, FeedOptions
-from pipeline.ingest.intake import Intake, feed_all
+from pipeline.ingest.intake import Intake, Silent, feed_all
 from pipeline.ingest.sources import Source
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.provisioning import schema_source
@@ -144,7 +144,7 @@ def _feed(
             max_channels=settings.ingest.max_channels,
             new_call_id=lambda: str(ULID()),
             connect=lambda: outlet,
-            listener=_Silent(),
+            listener=Silent(),
             stop=stop,
         )
         return intake(source)
@@ -208,13 +208,3 @@ def _compared(system: System, call_id: str, shown: Sequence[ShownWord]) -> tuple
         (word.channel, word.start_seconds, word.end_seconds, word.text) for word in shown if word.call_id == call_id
     )
     return shown_and_changed(words, transcript)
-
-
-class _Silent:
-    """A listener that shows nothing."""
-
-    def began(self, source: Source, call_id: str, duration_seconds: float | None) -> None:
-        """Hear nothing."""
-
-    def progressed(self, source: Source, seconds: float) -> None:
-        """Hear nothing."""

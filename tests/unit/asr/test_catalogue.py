@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.asr.catalogue import catalogue, check_names, kept, names_of, offered
+from pipeline.asr.catalogue import catalogue, check_names, kept, offered
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.core.languages import LANGUAGES
 from pipeline.demo.assets import MODEL
@@ -92,7 +92,7 @@ def test_one_bad_model_stops_all_and_is_named(tmp_path: Path) -> None:
 
 def test_names_are_taken_once_and_the_default_comes_first() -> None:
     asr = settings(model="a", models=["b", "a", "c", "b"], pinned=["c", "a"])
-    assert names_of(asr) == ("a", "b", "c")
+    assert asr.offered == ("a", "b", "c")
     assert kept(asr) == ("a", "c")
 
 

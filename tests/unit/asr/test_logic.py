@@ -100,10 +100,8 @@ def word(text: str, first: int, end: int, *, joined: bool = False, score: float 
     )
 
 
-def drive(engine: Saying, *records: CallSpeech, config: logic.AsrConfig = ASR) -> tuple[logic.AsrState, list[Any]]:
-    """Run records through the logic alone; return the state and the drafts."""
-    asr = asr_logic(config)
-    state, drafts = asr.open(LANE), []
+def follow(asr: logic.AsrLogic, given: Lane, engine: Any, *records: Any) -> tuple[logic.AsrState, list[Any]]:
+    state, drafts = asr.open(given), []
     for record in records:
         step = asr.plan(state, record)
         drafts += step.outputs
@@ -112,6 +110,11 @@ def drive(engine: Saying, *records: CallSpeech, config: logic.AsrConfig = ASR) -
             drafts += step.outputs
         state = step.state
     return state, drafts
+
+
+def drive(engine: Saying, *records: CallSpeech, config: logic.AsrConfig = ASR) -> tuple[logic.AsrState, list[Any]]:
+    """Run records through the logic alone; return the state and the drafts."""
+    return follow(asr_logic(config), LANE, engine, *records)
 
 
 def test_words_are_committed_while_the_caller_still_talks() -> None:

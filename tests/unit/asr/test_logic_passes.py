@@ -13,7 +13,7 @@ from pipeline.asr.profiles import Catalogue
 from pipeline.core.contract import Lane
 from schemas.records import Started
 from tests.fakes import ASR, PROFILE, asr_logic
-from tests.unit.asr.test_logic import CHANNEL, LANE, Saying, control, drive, piece, word
+from tests.unit.asr.test_logic import CHANNEL, LANE, Saying, control, drive, follow, piece, word
 
 SECOND = 16_000
 
@@ -21,18 +21,6 @@ SECOND = 16_000
 def lane(language: str | None = None, **started: Any) -> Lane:
     channel = replace(CHANNEL, language=language)
     return Lane(channel=channel, started=Started(channels=(channel,), **started))
-
-
-def follow(asr: logic.AsrLogic, given: Lane, engine: Any, *records: Any) -> tuple[logic.AsrState, list[Any]]:
-    state, drafts = asr.open(given), []
-    for record in records:
-        step = asr.plan(state, record)
-        drafts += step.outputs
-        while step.work is not None:
-            step = asr.apply(step.state, step.work, engine(step.work))
-            drafts += step.outputs
-        state = step.state
-    return state, drafts
 
 
 def bodies(drafts: list[Any]) -> list[Any]:
