@@ -1,14 +1,13 @@
 """The changelog of a stage: a Faust table (in-memory store, compacted topic), written with confirmation.
 
 Faust's own table writes go through a buffer whose loss is only logged, and belong to "the current event", which a call's task does
-not have. So values are sent to the table's changelog topic directly and awaited; the table itself restores them after a rebalance.
+not have. So values are sent to the table's changelog topic directly and confirmed; the table itself restores them after a rebalance.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.core.errors import FatalError
 from pipeline.core.flow import STATE_VERSION
@@ -17,11 +16,30 @@ from schemas.codec import Codec, CodecError
 from schemas.records import LaneState
 
 
-class LaneStates:
-    """Lane states by call and channel."""
+class Confirmed(Protocol):
+    """Records that are confirmed together, as `pipeline.runtime.outbox.Burst`."""
 
-    def __init__(self, table: Any, codec: Codec) -> None:
+    async def put(self, topic: str, *, key: bytes, value: bytes | None, partition: int) -> None:
+        """Hand over a record."""
+
+    async def delivered(self) -> None:
+        """Return when every record is acknowledged."""
+
+
+class Writing(Protocol):
+    """Where states are written, as `pipeline.runtime.outbox.Outbox`."""
+
+    def burst(self) -> Confirmed:
+        """Return a new group of records."""
+
+
+class LaneStates:
+    """Lane states by call and channel. ``table`` is the Faust table that restores them, ``topic`` the name of its changelog."""
+
+    def __init__(self, table: Any, topic: str, outbox: Writing, codec: Codec) -> None:
         self._table = table
+        self._topic = topic
+        self._outbox = outbox
         self._codec = codec
         self._cache: dict[bytes, LaneState] = {}  # what was written since the last rebalance
 
@@ -43,20 +61,20 @@ class LaneStates:
 
     async def record(self, partition: int, states: Iterable[LaneState]) -> None:
         """Write states to the changelog; returns when the broker has acknowledged them all."""
-        pending = []
+        burst = self._outbox.burst()
         for state in states:
             key = _key(state.call_id, state.channel)
-            pending.append(
-                await self._table.changelog_topic.send(key=key, value=self._codec.encode(state), partition=partition)
-            )
+            await burst.put(self._topic, key=key, value=self._codec.encode(state), partition=partition)
             self._cache[key] = state
-        await asyncio.gather(*pending)
+        await burst.delivered()
 
     async def delete(self, partition: int, call_id: str) -> None:
         """Write tombstones for every lane of a call, the control lane last: it is how the others are found."""
         for channel in sorted(self.of_call(call_id), reverse=True):
             key = _key(call_id, channel)
-            await (await self._table.changelog_topic.send(key=key, value=None, partition=partition))
+            burst = self._outbox.burst()
+            await burst.put(self._topic, key=key, value=None, partition=partition)
+            await burst.delivered()
             self._cache.pop(key, None)
             self._table.data.pop(key, None)
 

@@ -22,9 +22,9 @@ DELIVERY_SECONDS = 60.0  # how long a record may wait for a broker that is away
 POLL_SECONDS = 0.1
 
 # librdkafka's own log lines repeat what comes as an exception; they would break into progress and --json output.
-_SILENT = logging.getLogger(f"{__name__}.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+SILENT = logging.getLogger(f"{__name__}.librdkafka")
+SILENT.addHandler(logging.NullHandler())
+SILENT.propagate = False
 
 AWAY = frozenset(
     (
@@ -42,7 +42,7 @@ AWAY = frozenset(
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
-    """Return the configuration of every producer of call.audio and call.state (librdkafka, CONFIGURATION.md).
+    """Return the configuration of every producer (librdkafka, CONFIGURATION.md), with the bounds of ingest.
 
     ``murmur2_random`` puts a key where Faust and the Java clients put it. Nothing is compressed: of the codecs that
     Faust's client reads without a further library there is only gzip, which saves 40 % of speech at 16 kHz for about
@@ -72,7 +72,7 @@ class AudioProducer:
         config = producer_config(settings)
         self._servers: str = config["bootstrap.servers"]
         self._last_error: KafkaError | None = None
-        self._producer = Producer(config | {"error_cb": self._hear}, logger=_SILENT)
+        self._producer = Producer(config | {"error_cb": self._hear}, logger=SILENT)
         for name in (self._audio, self._state):
             self._require(name)
 
@@ -137,7 +137,7 @@ class Delivery:
             except BufferError:
                 self._producer.poll(POLL_SECONDS)
             except KafkaException as error:
-                raise _failure(self._topic, error.args[0]) from None
+                raise lost(self._topic, error.args[0]) from None
         self._producer.poll(0)
 
     def wait(self) -> None:
@@ -154,9 +154,10 @@ class Delivery:
 
     def _raise_lost(self) -> None:
         if self._error is not None:
-            raise _failure(self._topic, self._error)
+            raise lost(self._topic, self._error)
 
 
-def _failure(name: str, error: KafkaError) -> CallscribeError:
+def lost(name: str, error: KafkaError) -> CallscribeError:
+    """Return the error of a record for topic ``name`` that was not acknowledged."""
     kind = NotReadyError if error.code() in AWAY else FailedError
     return kind(f"topic {name}: a record was not acknowledged: {error.str()}")

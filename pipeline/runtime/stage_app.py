@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import topics
 from pipeline.core.contract import StageSpec
 from pipeline.runtime import logs, security
 from pipeline.runtime.broker import bootstrap_servers
@@ -52,6 +53,7 @@ def make_app(spec: StageSpec, settings: Settings, *, servers: str, folder: Path)
         broker_rebalance_timeout=max(30.0, session),
         broker_request_timeout=max(kafka.request_timeout_seconds, session + 5),
         broker_max_poll_interval=86_400.0,
+        broker_max_poll_records=runtime.stream_buffer_records,
         broker_commit_interval=runtime.commit_interval_seconds,
         consumer_group_instance_id=f"{runtime.instance_id}.{spec.name}" if runtime.instance_id else None,
         consumer_auto_offset_reset="earliest",
@@ -67,7 +69,8 @@ def make_app(spec: StageSpec, settings: Settings, *, servers: str, folder: Path)
         web_router_enabled=False,
         worker_redirect_stdouts=False,
     )
-    batch_fetches(app, wait_seconds=kafka.fetch_wait_seconds)
+    source = topics.topic(spec.input).full_name(settings.topics.prefix)
+    batch_fetches(app, topic=source, wait_seconds=kafka.fetch_wait_seconds)
     return app
 
 
@@ -89,6 +92,7 @@ def run_stage(
     import faust
     import uvloop
 
+    from pipeline.runtime.outbox import Outbox
     from pipeline.runtime.worker import StageWorker
 
     uvloop.install()  # before Faust makes its loops: one here, one in the consumer's thread
@@ -101,7 +105,9 @@ def run_stage(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="callscribe-"))
         app = make_app(spec, settings, servers=servers, folder=Path(folder))
         codec = Codec(schema_source(settings, is_writer=True))
-        StageWorker(app, spec, settings, codec, logic=logic, engine=engine).attach()
+        outbox = Outbox(settings)
+        stack.callback(outbox.close)
+        StageWorker(app, spec, settings, codec, outbox, logic=logic, engine=engine).attach()
         _announce(app, status_file)
         silence = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))  # Faust's banner and cursor codes
         worker = faust.Worker(

@@ -1,24 +1,43 @@
 """Faust's Kafka consumer with fetches in batches.
 
-Faust asks the broker for every record as it comes and gives each a pair of tasks of its own. With many live calls that is most of a
-worker's time, and much of the broker's. Here the broker collects for some milliseconds, and what a fetch brought is delivered in
-one go.
+Faust asks the broker for every record as it comes, and takes each through a dozen calls of its own. With many live calls that is most
+of a worker's time, and much of the broker's. Here the broker collects for some milliseconds, and what a fetch brought of the stage's
+input goes to the stage's agent as one event. What may be committed, the worker says; Faust's acknowledgements are not used.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.types.tuples import TP
 
 MIN_FETCH_BYTES = 4 * 1024 * 1024  # in effect: wait for the time, not for the size
-CHUNK = 64  # records delivered before other tasks get their turn
+CHUNK = 64  # records of a changelog delivered before other tasks get their turn
 
 
-def batch_fetches(app: Any, *, wait_seconds: float) -> None:
-    """Make the consumer of ``app`` collect what arrives within ``wait_seconds`` into one fetch; call before the app starts."""
-    app.transport.Consumer = type("BatchingConsumer", (_BatchingConsumer,), {"wait_ms": round(wait_seconds * 1000)})
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Records of the input that one fetch brought: in order within a partition, read in a generation of the group.
+
+    Nothing more is handed over before ``accepted`` is set, by who takes them in.
+    """
+
+    generation: int
+    records: Sequence[Any]
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def batch_fetches(app: Any, *, topic: str, wait_seconds: float) -> None:
+    """Make the consumer of ``app`` collect what arrives within ``wait_seconds``, and hand over records of ``topic`` as `Fetched`.
+
+    Call before the app starts. One agent may read the topic.
+    """
+    attributes = {"wait_ms": round(wait_seconds * 1000), "input_topic": topic}
+    app.transport.Consumer = type("BatchingConsumer", (_BatchingConsumer,), attributes)
 
 
 class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -34,12 +53,22 @@ class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class _BatchingConsumer(Consumer):  # type: ignore[misc]
-    """Faust's consumer with the thread above, and one task per fetch where Faust has two per record."""
+    """Faust's consumer with the thread above, one event per fetch, and offsets from the worker.
+
+    ``released`` holds, by partition of the input, the offset that may be committed.
+    """
 
     wait_ms = 0
+    input_topic = ""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.released: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _BatchingThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- reading -------------------------------------------------------------------------------------------------
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Read and deliver until the consumer or its fetcher stops, as `faust.transport.consumer.Consumer` does.
@@ -48,10 +77,15 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
         """
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                records = [record async for record in self.getmany(timeout=1.0)]
+                records, active = await self._wait_next_records(1.0)
                 await self.sleep(0)
-                if records and not self.should_stop:
-                    await self.wait_first(self._deliver(records), self.suspend_flow.wait())
+                if not records or self.should_stop:
+                    continue
+                if self.flow_active:
+                    generation = self.app.consumer_generation_id
+                    await self.wait_first(self._deliver(records, active, generation), self.suspend_flow.wait())
+                else:
+                    await self._seek_back()
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
@@ -59,13 +93,53 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
             if not self.transport.app.should_stop:
                 raise
 
-    async def _deliver(self, records: list[Any]) -> None:
-        for count, (tp, message) in enumerate(records):
+    async def _seek_back(self) -> None:
+        """Forget what was fetched while the flow was stopped, as Faust does."""
+        try:
+            await self.perform_seek()
+        except Exception as error:  # the partitions are on their way to somebody else
+            self.log.info("the position could not be moved back: %s", type(error).__name__)
+
+    async def _deliver(self, records: Mapping[TP, Sequence[Any]], active: set[TP] | None, generation: int) -> None:
+        found: list[Any] = []
+        ends: dict[TP, int] = {}
+        for tp, batch in records.items():
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            read = self._read_offset[tp]
+            fresh = batch if read is None else [record for record in batch if record.offset >= read]
+            if tp.topic != self.input_topic:
+                await self._restore(tp, fresh)
+            elif fresh:
+                found += fresh
+                ends[tp] = fresh[-1].offset
+        if found:
+            await self._hand_over(Fetched(generation, found))
+            self._read_offset.update(ends)
+
+    async def _hand_over(self, fetched: Fetched) -> None:
+        """Give a batch to the agent that reads the input; return when the agent has taken it in."""
+        (channel,) = self.app.topics._topic_name_index[self.input_topic]
+        last = fetched.records[-1]
+        message = self._to_message(TP(last.topic, last.partition), last)
+        await channel.queue.put(self.app.create_event(None, fetched, None, message))
+        await fetched.accepted.wait()
+
+    async def _restore(self, tp: TP, records: Sequence[Any]) -> None:
+        """Deliver records of a changelog one by one, as Faust does."""
+        for count, record in enumerate(records):
             if count % CHUNK == CHUNK - 1:
                 await asyncio.sleep(0)
-            read = self._read_offset[tp]
-            if read is None or message.offset >= read:
-                if read and message.offset - read > 1 and self.app.topics.acks_enabled_for(message.topic):
-                    await self._add_gap(tp, read + 1, message.offset)  # offsets that hold no records
-                await self.callback(message)
-                self._read_offset[tp] = message.offset
+            await self.callback(self._to_message(tp, record))
+            self._read_offset[tp] = record.offset
+
+    # -- committing ----------------------------------------------------------------------------------------------
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in self.released if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.released.get(tp)
+
+    async def verify_all_partitions_active(self) -> None:
+        """Warn of nothing: Faust judges by its own acknowledgements, which are not used here."""

@@ -1,15 +1,15 @@
 """A stage as a Faust worker.
 
-The agent only distributes: every call has a task of its own, which decodes, runs the stage's `CallFlow`, and carries its
-effects out. The delivery guarantee, in this order for every burst of records of a call:
+The agent only distributes what a fetch brought: every call has a task of its own, which decodes, runs the stage's `CallFlow`, and
+carries its effects out. The delivery guarantee, in this order for every burst of records of a call:
 
 1. decode; what cannot be used goes to the dead-letter topic and marks the call degraded;
 2. outputs are sent in order, and all of them are acknowledged by the broker;
 3. lane states are written to the changelog, and acknowledged;
-4. input offsets are released to the ledger, which acknowledges them to Faust in order.
+4. input offsets are released to the ledger, which says in order what may be committed.
 
-Anything else ends the process at once (`os._exit`), with nothing acknowledged: an orderly Faust stop would acknowledge the
-record in hand. A rebalance drops every call's task and state; the log delivers what was not released again.
+Anything else ends the process at once (`os._exit`), with nothing committed. A rebalance drops every call's task and state; the log
+delivers what was not released again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka.structs import TopicPartition
+from faust.types.tuples import TP
 
 import topics
 from pipeline.core.contract import StageSpec
@@ -35,7 +36,9 @@ from pipeline.runtime.dead_letters import dead_letter
 from pipeline.runtime.inference import inference_of
 from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
+from pipeline.runtime.outbox import Burst, Outbox
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.transport import Fetched
 from schemas.codec import Codec, CodecError
 from schemas.records import LaneState
 
@@ -73,26 +76,36 @@ class _Call:
 class StageWorker:
     """Runs one stage inside a Faust app; `attach` registers it."""
 
-    def __init__(self, app: Any, spec: StageSpec, settings: Settings, codec: Codec, *, logic: Any, engine: Any) -> None:  # type: ignore[type-arg]
+    def __init__(
+        self,
+        app: Any,
+        spec: StageSpec,  # type: ignore[type-arg]
+        settings: Settings,
+        codec: Codec,
+        outbox: Outbox,
+        *,
+        logic: Any,
+        engine: Any,
+    ) -> None:
         prefix = settings.topics.prefix
         self._app = app
         self._spec = spec
         self._settings = settings
         self._codec = codec
+        self._outbox = outbox
         self._logic = logic
         runtime = settings.runtime
         self._inference = None if engine is None else inference_of(engine, runtime)
         self._input_name = topics.topic(spec.input).full_name(prefix)
-        self._input = self._topic(self._input_name)
-        self._output = self._topic(topics.topic(spec.output).full_name(prefix))
-        self._dead_letters = self._topic(topics.topic("dead-letters").full_name(prefix))
-        self._table = app.Table(
+        self._output_name = topics.topic(spec.output).full_name(prefix)
+        self._dead_letters_name = topics.topic("dead-letters").full_name(prefix)
+        table = app.Table(
             "state", partitions=settings.partitions, key_type=bytes, value_type=bytes
         )  # raw by the app's settings
-        self._states = LaneStates(self._table, codec)
+        self._states = LaneStates(table, table.changelog_topic.get_topic_name(), outbox, codec)
         self._generation = -1
         self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
-        self._ledgers: dict[int, Ledger[Any]] = {}
+        self._ledgers: dict[int, Ledger] = {}
         self._starts: dict[int, int] = {}
         self._calls: dict[str, _Call] = {}
         self._ended: dict[int, dict[str, int]] = defaultdict(dict)
@@ -112,65 +125,61 @@ class StageWorker:
             # Recovery resumes the partitions before it clears its queues (faust issue 596): what the fetcher delivers between
             # the two would be lost for ever. With the flow stopped nothing is delivered until the queues are clear.
             app.consumer.stop_flow()
+            app.consumer.released.clear()
             await asyncio.sleep(0)
             try:
                 self._starts = await self._fix_starts()
             except Exception as error:
                 exit_hard(error)
 
-        app.agent(self._input, name=f"{self._spec.name}.consume", concurrency=1)(self._consume)
+        source = app.topic(self._input_name, key_type=bytes, value_type=bytes, internal=True, allow_empty=True)
+        app.agent(source, name=f"{self._spec.name}.consume", concurrency=1)(self._consume)
         app.timer(SWEEP_SECONDS, name=f"{self._spec.name}.sweep")(self._sweep)
-
-    def _topic(self, name: str) -> Any:
-        return self._app.topic(
-            name,
-            key_type=bytes,
-            value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
-            internal=True,
-            allow_empty=True,
-        )
 
     # -- distribute ----------------------------------------------------------------------------------------------
 
     async def _consume(self, stream: Any) -> Any:
+        self._outbox.start()
         if self._inference is not None:
             self._inference.start()
         async for event in stream.noack().events():
             try:
-                await self._accept(event.message)
+                await self._accept(event.value)
             except Exception as error:
                 exit_hard(error)
+            finally:
+                event.value.accepted.set()
             yield
 
-    async def _accept(self, message: Any) -> None:
-        if message.generation_id < self._generation or message.generation_id <= self._closed_generation:
+    async def _accept(self, fetched: Fetched) -> None:
+        """Give the records of a fetch to their calls; waits while too many are in memory."""
+        if fetched.generation < self._generation or fetched.generation <= self._closed_generation:
             return  # delivered before a rebalance: it will be delivered again
-        if message.generation_id > self._generation:
+        if fetched.generation > self._generation:
             await self._drop_calls()
-            self._generation = message.generation_id
+            self._generation = fetched.generation
             for partition, call_id, offset in self._states.ended():
                 self._ended[partition][call_id] = offset
-        ledger = self._ledgers.get(message.partition)
-        if ledger is None:
-            ledger = Ledger(message.partition, self._starts.get(message.partition))
-            self._ledgers[message.partition] = ledger
-        ledger.add(message.offset, message)
-        if self._spec.skips(dict(message.headers or {})):
-            self._release(message.partition, message.offset)
-            return
-        try:
-            call_id = call_id_of_key(message.key)
-        except PoisonError as error:
-            await self._bury(message, error)
-            self._release(message.partition, message.offset)
-            return
-        await self._room.acquire()
-        if self._ledgers.get(message.partition) is not ledger:  # a rebalance came while this waited
-            self._room.release()
-            return
-        self._call(call_id, message.partition).inbox.put_nowait(message)
+        for record in fetched.records:
+            ledger = self._ledgers.get(record.partition)
+            if ledger is None:
+                ledger = Ledger(record.partition, self._starts.get(record.partition))
+                self._ledgers[record.partition] = ledger
+            ledger.add(record.offset)
+            if record.headers and self._spec.skips(dict(record.headers)):
+                self._release(record.partition, record.offset)
+                continue
+            try:
+                call_id = call_id_of_key(record.key)
+            except PoisonError as error:
+                await self._bury(record, error)
+                self._release(record.partition, record.offset)
+                continue
+            await self._room.acquire()
+            if self._ledgers.get(record.partition) is not ledger:  # a rebalance came while this waited
+                self._room.release()
+                return
+            self._call(call_id, record.partition).inbox.put_nowait(record)
 
     def _call(self, call_id: str, partition: int) -> _Call:
         call = self._calls.get(call_id)
@@ -209,13 +218,13 @@ class StageWorker:
         """Take the call's records in bursts until it has ended."""
         try:
             while True:
-                burst = [await call.inbox.get()]
-                while len(burst) < MAX_BURST and not call.inbox.empty():
-                    burst.append(call.inbox.get_nowait())
+                records = [await call.inbox.get()]
+                while len(records) < MAX_BURST and not call.inbox.empty():
+                    records.append(call.inbox.get_nowait())
                 try:
-                    await self._process(call, burst)
+                    await self._process(call, records)
                 finally:
-                    for _ in burst:
+                    for _ in records:
                         self._room.release()
                 if call.flow.is_ended and call.inbox.empty() and self._calls.get(call.call_id) is call:
                     del self._calls[call.call_id]
@@ -225,19 +234,20 @@ class StageWorker:
         except Exception as error:
             exit_hard(error)
 
-    async def _process(self, call: _Call, burst: list[Any]) -> None:
-        sent: list[Any] = []
+    async def _process(self, call: _Call, records: list[Any]) -> None:
+        burst = self._outbox.burst()
         states: dict[int, LaneState] = {}
         released: list[int] = []
-        for message in burst:
-            effects = await self._step(call, message)
-            message.value = None  # the ledger keeps the message; its bytes are not needed any more
-            sent += [await self._send(call, output) for output in effects.outputs]
+        for record in records:
+            effects = await self._step(call, record)
+            for output in effects.outputs:
+                await self._send(call, output, burst)
             states |= {state.channel: state for state in effects.states}
             released += effects.released
-        await asyncio.gather(*sent)
-        # The control lane last: the end of the call in it says that the other lanes are recorded.
-        await self._states.record(call.partition, sorted(states.values(), key=lambda state: -state.channel))
+        await burst.delivered()
+        if states:
+            # The control lane last: the end of the call in it says that the other lanes are recorded.
+            await self._states.record(call.partition, sorted(states.values(), key=lambda state: -state.channel))
         if call.flow.is_ended and -1 in states:
             self._ended[call.partition][call.call_id] = states[-1].ended_offset or 0
         for offset in released:
@@ -263,14 +273,14 @@ class StageWorker:
                 message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition
             )
 
-    async def _send(self, call: _Call, output: Any) -> Any:
+    async def _send(self, call: _Call, output: Any, burst: Burst) -> None:
         lane = call.flow.channels.get(output.channel)
-        headers = dict(self._spec.headers(output, lane)) if lane is not None else {}
-        return await self._output.send(
+        await burst.put(
+            self._output_name,
             key=call.call_id.encode("ascii"),
             value=self._codec.encode(output),
             partition=call.partition,
-            headers=headers or None,
+            headers=self._spec.headers(output, lane) if lane is not None else None,
         )
 
     async def _bury(self, message: Any, error: Exception) -> None:
@@ -289,20 +299,19 @@ class StageWorker:
             value=message.value,
             time_ms=time.time_ns() // 1_000_000,
         )
-        await (
-            await self._dead_letters.send(
-                key=message.key, value=self._codec.encode(letter), partition=message.partition
-            )
+        burst = self._outbox.burst()
+        await burst.put(
+            self._dead_letters_name, key=message.key, value=self._codec.encode(letter), partition=message.partition
         )
+        await burst.delivered()
 
     # -- release -------------------------------------------------------------------------------------------------
 
     def _release(self, partition: int, offset: int) -> None:
         ledger = self._ledgers.get(partition)
-        if ledger is None:
-            return
-        for message in ledger.done(offset):
-            message.ack(self._app.consumer)
+        head = None if ledger is None else ledger.done(offset)
+        if head is not None:
+            self._app.consumer.released[TP(self._input_name, partition)] = head
 
     async def _sweep(self) -> None:
         """Delete the states of ended calls once the broker's committed offset has passed their last record."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import FatalError
+from pipeline.core.errors import FailedError, FatalError
 from pipeline.runtime.lane_states import LaneStates
 from schemas.codec import Codec
 from schemas.records import LaneState
@@ -15,32 +15,37 @@ from tests.fakes import CALL, Call, run, said, stages
 CODEC = Codec()
 
 
+TOPIC = "states-changelog"
+
+
 class Changelog:
-    """The changelog topic as a list; sends are acknowledged when ``acknowledge`` is called, or at once (``is_prompt``)."""
+    """The changelog topic as a list, behind the outbox's interface; sends are acknowledged when ``outcome`` is set, or at once
+    (``is_prompt``)."""
 
     def __init__(self) -> None:
         self.is_prompt = False
         self.sent: list[tuple[bytes, bytes | None, int]] = []
-        self.futures: list[asyncio.Future[None]] = []
+        self.outcome: asyncio.Future[None] | None = None
 
-    async def send(self, *, key: bytes, value: bytes | None, partition: int) -> asyncio.Future[None]:
+    def burst(self) -> Changelog:
+        return self
+
+    async def put(self, topic: str, *, key: bytes, value: bytes | None, partition: int) -> None:
+        assert topic == TOPIC
         self.sent.append((key, value, partition))
-        self.futures.append(asyncio.get_running_loop().create_future())
-        if self.is_prompt:
-            self.futures[-1].set_result(None)
-        return self.futures[-1]
 
-    async def reached(self, count: int) -> None:
-        """Return when ``count`` values were sent; the task that sends only needs turns of the loop."""
+    async def delivered(self) -> None:
+        if not self.is_prompt:
+            self.outcome = asyncio.get_running_loop().create_future()
+            await self.outcome
+
+    async def waited_for(self) -> asyncio.Future[None]:
+        """Return the outcome once somebody waits for it; the task that sends only needs turns of the loop."""
         for _ in range(1_000):
-            if len(self.futures) >= count:
-                return
+            if self.outcome is not None:
+                return self.outcome
             await asyncio.sleep(0)
-        raise AssertionError(f"{len(self.futures)} of {count} values were sent")
-
-    def acknowledge(self) -> None:
-        for future in self.futures:
-            future.set_result(None)
+        raise AssertionError("nobody waits")
 
 
 class Data(dict[bytes, bytes]):
@@ -56,7 +61,10 @@ class Table:
 
     def __init__(self, values: dict[bytes, bytes] | None = None) -> None:
         self.data = Data(values)
-        self.changelog_topic = Changelog()
+
+
+def lane_states_of(table: Table, changelog: Changelog | None = None) -> LaneStates:
+    return LaneStates(table, TOPIC, changelog or Changelog(), CODEC)
 
 
 def recorded() -> dict[int, LaneState]:
@@ -70,29 +78,29 @@ def restored(states: dict[int, LaneState]) -> Table:
 
 def test_what_the_changelog_holds_is_given_back() -> None:
     states = recorded()
-    assert LaneStates(restored(states), CODEC).of_call(CALL) == states
-    assert LaneStates(restored(states), CODEC).of_call("another") == {}
+    assert lane_states_of(restored(states)).of_call(CALL) == states
+    assert lane_states_of(restored(states)).of_call("another") == {}
 
 
 def test_without_the_control_lane_a_call_is_unknown() -> None:
     states = recorded()
     del states[-1]
-    assert LaneStates(restored(states), CODEC).of_call(CALL) == {}
+    assert lane_states_of(restored(states)).of_call(CALL) == {}
 
 
 def test_a_state_is_recorded_when_the_broker_has_acknowledged_it() -> None:
     states = recorded()
 
     async def work() -> None:
-        table = Table()
-        lane_states = LaneStates(table, CODEC)
+        changelog = Changelog()
+        lane_states = lane_states_of(Table(), changelog)
         task = asyncio.ensure_future(lane_states.record(5, states.values()))
-        await table.changelog_topic.reached(len(states))
+        outcome = await changelog.waited_for()
         await asyncio.sleep(0)
         assert not task.done()
-        table.changelog_topic.acknowledge()
+        outcome.set_result(None)
         await task
-        assert {(key, partition) for key, _, partition in table.changelog_topic.sent} == {
+        assert {(key, partition) for key, _, partition in changelog.sent} == {
             (f"{CALL}/{channel}".encode(), 5) for channel in states
         }
         assert lane_states.of_call(CALL) == states
@@ -104,13 +112,10 @@ def test_a_state_is_recorded_when_the_broker_has_acknowledged_it() -> None:
 
 def test_a_state_that_was_not_acknowledged_is_an_error() -> None:
     async def work() -> None:
-        table = Table()
-        task = asyncio.ensure_future(LaneStates(table, CODEC).record(0, recorded().values()))
-        await table.changelog_topic.reached(3)
-        table.changelog_topic.futures[0].set_exception(TimeoutError("no broker"))
-        for future in table.changelog_topic.futures[1:]:
-            future.set_result(None)
-        with pytest.raises(TimeoutError):
+        changelog = Changelog()
+        task = asyncio.ensure_future(lane_states_of(Table(), changelog).record(0, recorded().values()))
+        (await changelog.waited_for()).set_exception(FailedError("no broker"))
+        with pytest.raises(FailedError):
             await task
 
     asyncio.run(work())
@@ -122,11 +127,12 @@ def test_deleting_writes_a_tombstone_for_every_lane_and_control_last() -> None:
     async def work() -> None:
         table = restored(recorded())
         keys = set(table.data)
-        lane_states = LaneStates(table, CODEC)
-        table.changelog_topic.is_prompt = True
+        changelog = Changelog()
+        changelog.is_prompt = True
+        lane_states = lane_states_of(table, changelog)
         await lane_states.delete(2, CALL)
-        assert {key: value for key, value, _ in table.changelog_topic.sent} == dict.fromkeys(keys)
-        assert table.changelog_topic.sent[-1][0] == f"{CALL}/-1".encode()
+        assert {key: value for key, value, _ in changelog.sent} == dict.fromkeys(keys)
+        assert changelog.sent[-1][0] == f"{CALL}/-1".encode()
         assert lane_states.of_call(CALL) == {}
         assert not lane_states._cache
 
@@ -137,9 +143,9 @@ def test_ended_calls_are_found_again() -> None:
     states = recorded()
     ended = states[-1].ended_offset
     assert ended is not None
-    assert list(LaneStates(restored(states), CODEC).ended()) == [(2, CALL, ended)]
+    assert list(lane_states_of(restored(states)).ended()) == [(2, CALL, ended)]
     live: dict[int, Any] = states | {-1: replace(states[-1], ended_offset=None)}
-    assert list(LaneStates(restored(live), CODEC).ended()) == []
+    assert list(lane_states_of(restored(live)).ended()) == []
 
 
 @pytest.mark.parametrize("damage", ["bytes", "version"])
@@ -149,4 +155,4 @@ def test_a_value_that_cannot_be_read_is_fatal(damage: str) -> None:
     if damage == "bytes":
         table.data[f"{CALL}/-1".encode()] = b"\0\0\0\0\0"
     with pytest.raises(FatalError, match="changelog"):
-        LaneStates(table, CODEC).of_call(CALL)
+        lane_states_of(table).of_call(CALL)
