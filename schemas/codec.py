@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import fastavro
+from fastavro.schema import to_parsing_canonical_form
 from fastavro.types import Schema
 
 from schemas import REPOSITORY_IDS, schema_text
@@ -86,7 +87,7 @@ class Codec:
     def __init__(self, source: SchemaSource | None = None) -> None:
         self._source: SchemaSource = source or RepositorySchemas()
         self._own: dict[str, tuple[bytes, Schema]] = {}
-        self._foreign: dict[int, Schema] = {}
+        self._writers: dict[tuple[int, str], tuple[Schema, Schema | None]] = {}
 
     def encode(self, record: Record) -> bytes:
         """Return the framed bytes of ``record``. Raises CodecError when a field does not fit its schema."""
@@ -109,15 +110,24 @@ class Codec:
         if len(data) < HEADER.size or data[0] != MAGIC:
             raise CodecError("the value is not Avro in the Confluent wire format (no magic byte)")
         schema_id = HEADER.unpack_from(data)[1]
-        if schema_id not in self._foreign:
-            self._foreign[schema_id] = _parse(self._source.schema_of(schema_id))
-        writer = self._foreign[schema_id]
-        reader = _reader(kind.__name__)
-        if isinstance(writer, dict) and writer.get("name") != f"callscribe.{kind.__name__}":
-            raise CodecError(f"the value is a {writer.get('name')}, not a callscribe.{kind.__name__}")
+        schemas = self._writers.get((schema_id, kind.__name__))
+        if schemas is None:
+            schemas = self._writers[schema_id, kind.__name__] = self._resolution(schema_id, kind)
+        writer, reader = schemas
         return _read(
             lambda body: fastavro.schemaless_reader(body, writer, reader), io.BytesIO(data[HEADER.size :]), kind
         )
+
+    def _resolution(self, schema_id: int, kind: type[R]) -> tuple[Schema, Schema | None]:
+        """Return the schema that values of ``schema_id`` were written with, and today's where that is another one.
+
+        Resolving a schema against itself would double the time of reading.
+        """
+        writer = _parse(self._source.schema_of(schema_id))
+        if isinstance(writer, dict) and writer.get("name") != f"callscribe.{kind.__name__}":
+            raise CodecError(f"the value is a {writer.get('name')}, not a callscribe.{kind.__name__}")
+        reader = _reader(kind.__name__)
+        return writer, None if to_parsing_canonical_form(writer) == to_parsing_canonical_form(reader) else reader
 
 
 def encode_plain(record: Record) -> bytes:
@@ -130,7 +140,7 @@ def encode_plain(record: Record) -> bytes:
 def decode_plain(data: bytes, kind: type[R]) -> R:
     """Return the record of an unframed Avro body. Raises CodecError."""
     schema = _reader(kind.__name__)
-    return _read(lambda body: fastavro.schemaless_reader(body, schema, schema), io.BytesIO(data), kind)
+    return _read(lambda body: fastavro.schemaless_reader(body, schema, None), io.BytesIO(data), kind)
 
 
 _readers: dict[str, Schema] = {}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 TAPS_BEHIND = 15
 TAPS_AHEAD = 16
+BLOCK = 32
 
 
 def _half_band() -> NDArray[np.int64]:
@@ -23,6 +24,17 @@ def _half_band() -> NDArray[np.int64]:
 
 
 _COEFFICIENTS = _half_band()
+
+
+def _matrix() -> NDArray[np.float64]:
+    """Return the filter for `BLOCK` outputs at once: [BLOCK + taps - 1 inputs, BLOCK outputs]."""
+    matrix = np.zeros((BLOCK + len(_COEFFICIENTS) - 1, BLOCK))
+    for output in range(BLOCK):
+        matrix[output : output + len(_COEFFICIENTS), output] = _COEFFICIENTS
+    return matrix
+
+
+_MATRIX = _matrix()  # in float64 every sum is an exact integer, in any order
 
 
 def double_rate(samples: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -39,6 +51,11 @@ def double_rate(samples: NDArray[np.int16]) -> NDArray[np.int16]:
         return np.zeros(0, dtype=np.int16)
     out = np.empty(2 * count, dtype=np.int16)
     out[0::2] = samples[TAPS_BEHIND : TAPS_BEHIND + count]
-    between = np.convolve(samples.astype(np.int64), _COEFFICIENTS[::-1], mode="valid")
-    out[1::2] = np.clip((between + 16384) >> 15, -32768, 32767)
+    blocks, inputs = -(-count // BLOCK), _MATRIX.shape[0]
+    padded = np.zeros(blocks * BLOCK + TAPS_BEHIND + TAPS_AHEAD)
+    padded[: len(samples)] = samples
+    overlapping = np.ndarray((blocks, inputs), np.float64, padded, strides=(BLOCK * padded.itemsize, padded.itemsize))
+    between = (np.ascontiguousarray(overlapping) @ _MATRIX).ravel()[:count]
+    between = np.floor(between * (1 / 32768) + 0.5)
+    out[1::2] = np.clip(between, -32768, 32767)
     return out

@@ -61,7 +61,7 @@ class KafkaSettings(Section):
     ssl_key_password: SecretStr = SecretStr("")
     session_timeout_seconds: float = Field(10.0, ge=6, le=300)
     request_timeout_seconds: float = Field(30.0, gt=0)
-    fetch_wait_seconds: float = Field(0.05, ge=0, le=1, description="Stages collect so long what arrives; 0: at once")
+    fetch_wait_seconds: float = Field(0.1, ge=0, le=1, description="Stages collect so long what arrives; 0: at once")
     linger_seconds: float = Field(0.02, ge=0, le=1, description="Stages collect so long what they write")
 
 

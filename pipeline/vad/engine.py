@@ -40,7 +40,6 @@ class SileroEngine:
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = 1
         options.intra_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(
             str(model_path()), providers=["CPUExecutionProvider"], sess_options=options

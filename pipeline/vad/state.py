@@ -20,7 +20,6 @@ MAX_RECORD_SECONDS = 30
 Samples = NDArray[np.int16]
 EMPTY: Samples = np.zeros(0, dtype=np.int16)
 ZERO_STATE = bytes(4 * 128)
-COLUMNS = np.arange(CONTEXT + WINDOW)
 NO_WINDOWS: NDArray[np.float32] = np.zeros((0, CONTEXT + WINDOW), dtype=np.float32)
 
 
@@ -108,8 +107,8 @@ def work_of(state: VadState, count: int, silence_peak: int) -> VadWork:
     """Return the next ``count`` windows to score, each behind its 64 samples of context, without those that are silence."""
     offset = state.scored_end - state.audio_from
     ahead = state.audio[offset : offset + count * WINDOW]
-    loudest = np.abs(ahead.reshape(count, WINDOW).astype(np.int32)).max(axis=1)
-    is_audible = loudest > silence_peak
+    rows = ahead.reshape(count, WINDOW)
+    is_audible = (rows.max(axis=1) > silence_peak) | (rows.min(axis=1) < -silence_peak)
     if not is_audible.any():
         return VadWork(NO_WINDOWS, state.hidden, state.cell, (False,) * count)
     before = state.audio[max(0, offset - CONTEXT) : offset]
@@ -117,9 +116,9 @@ def work_of(state: VadState, count: int, silence_peak: int) -> VadWork:
     audio[CONTEXT - len(before) : CONTEXT] = before
     audio[CONTEXT:] = ahead
     audio /= 32768.0
-    rows = np.flatnonzero(is_audible)
-    windows = audio[rows[:, None] * WINDOW + COLUMNS]
-    return VadWork(windows, state.hidden, state.cell, tuple(is_audible.tolist()))
+    size = audio.itemsize
+    overlapping = np.ndarray((count, CONTEXT + WINDOW), np.float32, audio, strides=(WINDOW * size, size))
+    return VadWork(overlapping[is_audible], state.hidden, state.cell, tuple(is_audible.tolist()))
 
 
 def probabilities_of(work: VadWork, scores: Sequence[float]) -> list[float]:
