@@ -69,8 +69,10 @@ def own_settings(settings: Settings, folder: Path) -> Settings:
     """Return the settings for a system that shares nothing with the deployment they describe but how it works."""
     return settings.model_copy(
         update={
-            "kafka": KafkaSettings(),
-            "broker": BrokerSettings(heap_mb=settings.broker.heap_mb),
+            "kafka": KafkaSettings(
+                fetch_wait_seconds=settings.kafka.fetch_wait_seconds, linger_seconds=settings.kafka.linger_seconds
+            ),
+            "broker": BrokerSettings(heap_mb=settings.broker.heap_mb, compiler=settings.broker.compiler),
             "schemas": SchemaSettings(),
             "store": StoreSettings(),
             "runtime": settings.runtime.model_copy(update={"work_folder": str(folder), "instance_id": ""}),

@@ -62,7 +62,7 @@ def demo(
 
     base = settings_of(context)
     folder = base.work_folder / "demo"
-    settings = settings_of(context, asr__model=model, runtime__work_folder=str(folder))
+    settings = settings_of(context, asr__model=model, runtime__work_folder=str(folder), broker__compiler="quick")
     root: Context = context.find_root().obj
     shipped = assets.calls()
     shown = [_Shown(f"demo-{call.name}-{ULID()}", call) for call in (shipped[i % len(shipped)] for i in range(calls))]

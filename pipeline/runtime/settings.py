@@ -70,6 +70,10 @@ class BrokerSettings(Section):
 
     port: int = Field(0, ge=0, le=65535)
     heap_mb: int = Field(512, ge=128)
+    compiler: Literal["full", "quick"] = Field(
+        "full",
+        description="quick saves a minute of one core after the start; full, a third of the broker's time after that",
+    )
 
 
 class TopicSettings(Section):

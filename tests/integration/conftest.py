@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.security import confluent_config
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import BrokerSettings, Settings
 from tests.integration.postgres import postgres
 from topics import provision
 
@@ -66,7 +66,7 @@ class Kafka:
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Start one embedded broker for the whole run."""
     folder = tmp_path_factory.mktemp("kafka")
-    broker = EmbeddedBroker(Settings(), folder / "broker")
+    broker = EmbeddedBroker(Settings(broker=BrokerSettings(compiler="quick")), folder / "broker")
     try:
         yield Kafka(bootstrap_servers=broker.start(), folder=folder)
     finally:

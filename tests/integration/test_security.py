@@ -70,7 +70,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     file.write_text(properties_text(properties))
     java, jars = find_java().executable, ensure_jars(progress=print)
     process.format_storage(java=java, jars=jars, cluster_id=new_cluster_id(), properties=file)
-    command = process.broker_command(java=java, jars=jars, heap_mb=256, properties=file)
+    command = process.broker_command(java=java, jars=jars, heap_mb=256, is_quick=True, properties=file)
     pid = process.start_detached(command, log=log, folder=folder)
     try:
         deadline = time.monotonic() + 60

@@ -263,7 +263,11 @@ class EmbeddedBroker:
                 (
                     node,
                     process.broker_command(
-                        java=java.executable, jars=jars, heap_mb=self._settings.broker.heap_mb, properties=properties
+                        java=java.executable,
+                        jars=jars,
+                        heap_mb=self._settings.broker.heap_mb,
+                        is_quick=self._settings.broker.compiler == "quick",
+                        properties=properties,
                     ),
                 )
             )

@@ -21,8 +21,8 @@ from pipeline.core.errors import FailedError, NotReadyError
 MAIN_CLASS = "kafka.Kafka"
 POLL_SECONDS = 0.05
 FORMAT_TIMEOUT_SECONDS = 60.0
-# Quick to start rather than fast for hours: one collector thread, no optimising compiler.
-JVM_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+JVM_OPTIONS = ("-XX:+UseSerialGC",)  # one collector thread
+QUICK = "-XX:TieredStopAtLevel=1"  # without the optimising compiler: quick to start rather than fast for hours
 LOG_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
@@ -31,15 +31,16 @@ LOG_OPTIONS = (
 )
 
 
-def broker_command(*, java: Path, jars: Path, heap_mb: int, properties: Path) -> list[str]:
+def broker_command(*, java: Path, jars: Path, heap_mb: int, is_quick: bool, properties: Path) -> list[str]:
     """Return the command line of one Kafka node."""
     heap = (f"-Xms{min(heap_mb, 128)}m", f"-Xmx{heap_mb}m")
-    return [str(java), *heap, *JVM_OPTIONS, *LOG_OPTIONS, "-cp", f"{jars}/*", MAIN_CLASS, str(properties)]
+    options = (*heap, *JVM_OPTIONS, *((QUICK,) if is_quick else ()), *LOG_OPTIONS)
+    return [str(java), *options, "-cp", f"{jars}/*", MAIN_CLASS, str(properties)]
 
 
 def format_storage(*, java: Path, jars: Path, cluster_id: str, properties: Path) -> None:
     """Prepare an empty log folder for ``cluster_id`` (Kafka's ``kafka-storage format``). Raises NotReadyError."""
-    command = [str(java), "-Xmx64m", *JVM_OPTIONS, LOG_OPTIONS[0], "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
+    command = [str(java), "-Xmx64m", *JVM_OPTIONS, QUICK, LOG_OPTIONS[0], "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
     command += ["format", "--cluster-id", cluster_id, "--config", str(properties)]
     try:
         done = subprocess.run(
