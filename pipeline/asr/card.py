@@ -40,7 +40,9 @@ class SelfTest(TypedDict):
 class ModelCard(TypedDict, total=False):
     """``card.json``. What the settings call by the same name has the same unit and limits there; unknown fields are ignored.
 
-    ``sha256`` and ``bytes`` describe ``model.bin``. ``languages`` are those the model is good at.
+    ``sha256`` and ``bytes`` describe ``model.bin``. ``languages`` are those the model is good at. CTranslate2 tells multilingual
+    models, whose transcripts start with language and task, by the size of their vocabulary; one whose vocabulary was cut says
+    so by ``is_multilingual``. It cannot detect a language: where none is given it takes the first of ``languages``.
     """
 
     __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
@@ -49,6 +51,7 @@ class ModelCard(TypedDict, total=False):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=1)]
     languages: Annotated[list[Language], Field(min_length=1)]
+    is_multilingual: bool
     padding_seconds: Annotated[float, Field(ge=0.0, le=30.0)]
     min_mean_log_probability: Annotated[float, Field(le=0.0, allow_inf_nan=False)]
     sure_log_probability: Annotated[float, Field(le=0.0, allow_inf_nan=False)]

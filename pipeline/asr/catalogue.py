@@ -54,7 +54,13 @@ def profile_of(name: str, files: ModelFiles, asr: AsrSettings) -> ModelProfile:
     given = {parameter: value for parameter, value in chosen.items() if value is not None}
     stated = {parameter: value for parameter, value in files.card.items() if parameter in PARAMETERS}
     revision = f"{files.name}@{files.digest}"
-    return ModelProfile(name=name, revision=revision, languages=files.languages, **{**stated, **given})
+    return ModelProfile(
+        name=name,
+        revision=revision,
+        languages=files.languages,
+        is_multilingual=files.card.get("is_multilingual", False),
+        **{**stated, **given},
+    )
 
 
 def kept(asr: AsrSettings) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ class WhisperEngine:
             raise NotReadyError(f"model {profile.name!r} cannot be loaded from {folder}: {reason}") from error
         self._profile = profile
         self._whisper = model.model
+        self._is_multilingual = self._whisper.is_multilingual or profile.is_multilingual
         self._spelling = model.hf_tokenizer
         self._log_mel = FeatureExtractor(feature_size=self._whisper.n_mels)
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
@@ -185,7 +186,9 @@ class WhisperEngine:
         language = works[0].language
         if language is not None:
             return [(language, None)] * len(works)
-        offered = self._profile.languages if self._whisper.is_multilingual else ("en",)
+        offered = self._profile.languages
+        if not self._whisper.is_multilingual:  # by CTranslate2's measure, which then detects nothing
+            offered = offered[:1] or ("en",)
         if len(offered) == 1:
             return [(offered[0], 1.0)] * len(works)
         return [_likeliest(found, offered) for found in self._whisper.detect_language(encoded)]
@@ -233,7 +236,7 @@ class WhisperEngine:
     def _tokenizer(self, language: str, task: str) -> Tokenizer:
         found = self._tokenizers.get((language, task))
         if found is None:
-            found = Tokenizer(self._spelling, self._whisper.is_multilingual, task=task, language=language)
+            found = Tokenizer(self._spelling, self._is_multilingual, task=task, language=language)
             if task == "translate":
                 found.language_code = "en"  # decides how tokens become words; a translation is English
             self._tokenizers[language, task] = found

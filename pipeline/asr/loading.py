@@ -22,7 +22,7 @@ DIGEST_CHARACTERS = 12
 HUB_TIMEOUT_SECONDS = 8.0
 HASHED_WHOLE_BYTES = 256 * 1024 * 1024  # larger files are told apart by size, first and last MiB
 SAMPLED_BYTES = 1024 * 1024
-MULTILINGUAL_VOCABULARY = 51_865  # tokens; CTranslate2 takes a model with fewer for an English one
+MULTILINGUAL_VOCABULARY = 51_865  # tokens; CTranslate2 takes a model with fewer for an English one, a card may not
 CARD_FILES = ("card.json", "*.flac", "*.wav")  # what faster-whisper does not download
 NOT_FETCHED = "not in the cache, and downloads are off"
 NO_HUB_NAME = "no such folder, and not a name of the form organisation/name"
@@ -109,7 +109,7 @@ def _files(name: str, folder: Path, *, given: str) -> ModelFiles:
         raise _not_ready(given, f"not a Whisper model converted for CTranslate2, {folder} has no {missing}")
     try:
         card = read_card(folder)
-        taught = _languages(folder)
+        taught = _languages(folder, is_multilingual=card.get("is_multilingual", False))
         if strange := [code for code in card.get("languages", ()) if code not in taught]:
             raise ValueError(f"its card.json names languages that its vocabulary lacks: {', '.join(strange)}")
         digest = digest_of(folder / "model.bin", card)
@@ -122,17 +122,19 @@ def _files(name: str, folder: Path, *, given: str) -> ModelFiles:
     )
 
 
-def _languages(folder: Path) -> tuple[str, ...]:
-    """Return the languages a model has tokens for. Raises ValueError when its vocabulary is damaged."""
+def _languages(folder: Path, *, is_multilingual: bool) -> tuple[str, ...]:
+    """Return the languages a model has tokens for. Raises ValueError when its vocabulary is damaged, or has none."""
     path = next(iter(sorted(folder.glob("vocabulary.*"))))
     text = path.read_text(encoding="utf-8")
     try:
         tokens = set(json.loads(text)) if path.suffix == ".json" else set(text.splitlines())
     except (ValueError, TypeError):
         raise ValueError(f"{path} is not a JSON list") from None
-    if len(tokens) < MULTILINGUAL_VOCABULARY:
+    if len(tokens) < MULTILINGUAL_VOCABULARY and not is_multilingual:
         return ("en",)
-    return tuple(sorted(code for code in LANGUAGES if f"<|{code}|>" in tokens))
+    if not (found := tuple(sorted(code for code in LANGUAGES if f"<|{code}|>" in tokens))):
+        raise ValueError(f"{path} has no token of a language")
+    return found
 
 
 def _missing(folder: Path) -> str | None:

@@ -13,15 +13,17 @@ class ModelProfile:
     """A model that calls may use.
 
     ``name`` is what settings and calls say, ``revision`` what records say (name@digest). ``languages`` is empty when the
-    model is not known to be limited. ``frame_threshold`` counts encoder frames of 20 ms and serves AlignAtt,
-    ``agreement`` is the n of LocalAgreement-n. Text of a mean token log probability below ``sure_log_probability`` waits while its
-    utterance is open, below ``min_mean_log_probability`` it is refused at the end. ``suppress_annotations``: signs like
-    those around [music] are never text; a model that writes none is faster without.
+    model is not known to be limited. ``is_multilingual`` is true where the card says so, see `ModelCard`; of other models the
+    size of the vocabulary tells. ``frame_threshold`` counts encoder frames of 20 ms and serves AlignAtt, ``agreement`` is the n
+    of LocalAgreement-n. Text of a mean token log probability below ``sure_log_probability`` waits while its utterance is open,
+    below ``min_mean_log_probability`` it is refused at the end. ``suppress_annotations``: signs like those around [music] are
+    never text; a model that writes none is faster without.
     """
 
     name: str
     revision: str
     languages: tuple[str, ...] = ()
+    is_multilingual: bool = False
     policy: PolicyName = "alignatt"
     step_seconds: float = 0.9
     frame_threshold: int = 25

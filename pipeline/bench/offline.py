@@ -58,10 +58,11 @@ class OfflineModel:
             raise NotReadyError(f"model {asr.model!r} cannot be loaded from {files.folder}: {error}") from error
         self._whisper = model.model
         self._log_mel = FeatureExtractor(feature_size=self._whisper.n_mels)
-        self._padding_seconds = profile_of(asr.model, files, asr).padding_seconds
+        profile = profile_of(asr.model, files, asr)
+        self._padding_seconds = profile.padding_seconds
         self._tokenizer = Tokenizer(
             model.hf_tokenizer,
-            self._whisper.is_multilingual,
+            self._whisper.is_multilingual or profile.is_multilingual,
             task=asr.task,
             language="en" if asr.language == AUTOMATIC else asr.language,
         )

@@ -54,7 +54,9 @@ def double_rate(samples: NDArray[np.int16]) -> NDArray[np.int16]:
     blocks, inputs = -(-count // BLOCK), _MATRIX.shape[0]
     padded = np.zeros(blocks * BLOCK + TAPS_BEHIND + TAPS_AHEAD)
     padded[: len(samples)] = samples
-    overlapping = np.ndarray((blocks, inputs), np.float64, padded, strides=(BLOCK * padded.itemsize, padded.itemsize))
+    overlapping: NDArray[np.float64] = np.ndarray(
+        (blocks, inputs), np.float64, padded, strides=(BLOCK * padded.itemsize, padded.itemsize)
+    )
     between = (np.ascontiguousarray(overlapping) @ _MATRIX).ravel()[:count]
     between = np.floor(between * (1 / 32768) + 0.5)
     out[1::2] = np.clip(between, -32768, 32767)

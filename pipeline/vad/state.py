@@ -117,7 +117,9 @@ def work_of(state: VadState, count: int, silence_peak: int) -> VadWork:
     audio[CONTEXT:] = ahead
     audio /= 32768.0
     size = audio.itemsize
-    overlapping = np.ndarray((count, CONTEXT + WINDOW), np.float32, audio, strides=(WINDOW * size, size))
+    overlapping: NDArray[np.float32] = np.ndarray(
+        (count, CONTEXT + WINDOW), np.float32, audio, strides=(WINDOW * size, size)
+    )
     return VadWork(overlapping[is_audible], state.hidden, state.cell, tuple(is_audible.tolist()))
 
 

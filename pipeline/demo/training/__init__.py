@@ -2,5 +2,5 @@
 
     python -m pipeline.demo.training all
 
-The product never runs this: the model is shipped.
+The product never runs this: the model is shipped. ``tokenizer.json`` is that of OpenAI's multilingual Whisper (MIT licence).
 """

@@ -56,7 +56,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def convert(options: argparse.Namespace) -> None:
-    """Convert checkpoint.pt to CTranslate2 (int8), and make the model's card.json and self-test recording."""
+    """Convert checkpoint.pt to CTranslate2 (int8, the taught part of the vocabulary), and make its card.json and self-test."""
     synthesizers()
     from pipeline.demo.make_card import make_card
     from pipeline.demo.training.convert import convert as run

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.demo.assets import MODEL
-from pipeline.demo.phrases import AGENT, CUSTOMER, FIELDS
+from pipeline.demo.assets import WHISPER_TOKENIZER
 from pipeline.demo.training.augment import Example, draw_example
 from pipeline.demo.training.network import FRAME_SAMPLES, HOP_SAMPLES, log_mel
 from pipeline.demo.training.speech import RATE, Clip
+from pipeline.demo.training.vocabulary import MARKS, TEXTS, forms_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"  # of the CTC loss, numbered from 1; 0 is its blank
 IGNORED = -100  # target of a position that is not scored
@@ -44,22 +44,19 @@ class Batch:
 
 @lru_cache(maxsize=1)
 def whisper_tokenizer() -> Any:
-    """Return faster-whisper's tokenizer with the shipped vocabulary, set to transcribe English."""
+    """Return faster-whisper's tokenizer with Whisper's whole vocabulary, set to transcribe English."""
     from faster_whisper.tokenizer import Tokenizer
     from tokenizers import Tokenizer as Vocabulary
 
-    return Tokenizer(Vocabulary.from_file(str(MODEL / "tokenizer.json")), True, task="transcribe", language="en")
+    return Tokenizer(Vocabulary.from_file(str(WHISPER_TOKENIZER)), True, task="transcribe", language="en")
 
 
 def tokens_in_use() -> list[int]:
     """Return every token that training speech can have, in order: words in each case, punctuation, timestamps, special ones."""
     tokenizer = whisper_tokenizer()
-    texts = " ".join((*AGENT, *CUSTOMER, *(word for words in FIELDS.values() for word in words)))
-    words = {word for raw in texts.split() if (word := raw.strip(".,?")) and "{" not in word}
-    found = {token for mark in ".,?" for token in tokenizer.encode(mark)}
-    for word in words:
-        for form in (word, word.lower(), word.capitalize()):
-            found.update(tokenizer.encode(f" {form}"))
+    found = {token for mark in MARKS for token in tokenizer.encode(mark)}
+    for form in forms_of(TEXTS):
+        found.update(tokenizer.encode(f" {form}"))
     special = range(tokenizer.eot, tokenizer.tokenizer.get_vocab_size())
     languages = {token for token in special if tokenizer.sot < token < tokenizer.translate}
     return sorted(found | (set(special) - languages) | {tokenizer.language})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.asr.hypothesis import AsrWork
 from pipeline.asr.profiles import ModelProfile
-from pipeline.demo.assets import MODEL
+from pipeline.demo.assets import WHISPER_TOKENIZER
 
 POSITIONS = 448
 SPECIAL = ("startoftranscript", "en", "translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
@@ -25,7 +26,7 @@ def make_model(
 ) -> Path:
     """Write a model with one encoder and one decoder layer, ``width`` wide, and return its folder.
 
-    The multilingual ones have the shipped model's vocabulary, an English one has bytes as tokens. ``gain`` multiplies the
+    The multilingual ones have Whisper's vocabulary, an English one has bytes as tokens. ``gain`` multiplies the
     weights of the last norm (NaN: a broken model), ``end_bias`` favours the end of the text.
     """
     folder.mkdir(parents=True)
@@ -33,9 +34,10 @@ def make_model(
         vocabulary = _bytes_vocabulary(folder / "tokenizer.json")
         config: dict[str, Any] = {"lang_ids": []}
     else:
-        vocabulary = json.loads((MODEL / "vocabulary.json").read_text())
-        (folder / "tokenizer.json").symlink_to(MODEL / "tokenizer.json")
-        config = {"lang_ids": json.loads((MODEL / "config.json").read_text())["lang_ids"]}
+        vocabulary = _whisper_vocabulary()
+        (folder / "tokenizer.json").symlink_to(WHISPER_TOKENIZER)
+        first, end = (vocabulary.index(f"<|{name}|>") for name in ("startoftranscript", "translate"))
+        config = {"lang_ids": list(range(first + 1, end))}
     spec = WhisperSpec(1, 2, 1, 2)
     random = np.random.default_rng(width)
     _fill(spec, random, width=width, bins=bins, tokens=len(vocabulary))
@@ -105,6 +107,13 @@ def _fill(spec: Any, random: np.random.Generator, *, width: int, bins: int, toke
         attention(half.layer[0].self_attention, (3, 1))
         feed_forward(half.layer[0].ffn)
     attention(spec.decoder.layer[0].attention, (1, 2, 1))
+
+
+@lru_cache(maxsize=1)
+def _whisper_vocabulary() -> list[str]:
+    document = json.loads(WHISPER_TOKENIZER.read_text(encoding="utf-8"))
+    ids = {**document["model"]["vocab"], **{token["content"]: token["id"] for token in document["added_tokens"]}}
+    return sorted(ids, key=ids.__getitem__)
 
 
 def _bytes_vocabulary(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ def test_a_folder_without_a_card_has_an_empty_one(tmp_path: Path) -> None:
 
 def test_the_shipped_card_is_valid() -> None:
     card = read_card(MODEL)
-    assert card["languages"] == ["en"]
+    assert (card["languages"], card["is_multilingual"]) == (["en"], True)
     assert (MODEL / card["self_test"]["audio"]).is_file()
 
 
@@ -31,6 +31,7 @@ def test_every_field_is_read_and_others_are_ignored(tmp_path: Path) -> None:
         "sha256": "0" * 64,
         "bytes": 1,
         "languages": ["de", "nl"],
+        "is_multilingual": True,
         "padding_seconds": 2,
         "min_mean_log_probability": -1.5,
         "prompt_tokens": 64,
@@ -54,6 +55,7 @@ def test_every_field_is_read_and_others_are_ignored(tmp_path: Path) -> None:
         ("step_seconds", 0.1, "step_seconds: Input should be greater than or equal to 0.2"),
         ("frame_threshold", 2.5, "frame_threshold: Input should be a valid integer"),
         ("agreement", 1, "agreement: Input should be greater than or equal to 2"),
+        ("is_multilingual", 1, "is_multilingual: Input should be a valid boolean"),
         ("bytes", True, "bytes: Input should be a valid integer"),
         ("sha256", "abc", "sha256: String should match pattern"),
         ("languages", [], "languages: List should have at least 1 item"),

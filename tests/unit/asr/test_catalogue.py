@@ -33,8 +33,9 @@ def test_the_default_is_the_shipped_model_with_what_its_card_says() -> None:
     assert (found.default, list(found.profiles)) == ("demo", ["demo"])
     profile = found.find(None)
     assert profile is not None
-    assert profile.revision.startswith("demo@a9c58d6cd2ff")
-    assert (profile.languages, profile.padding_seconds, profile.min_mean_log_probability) == (("en",), 0.5, -2.2)
+    assert profile.revision.startswith("demo@d6dd37645cee")
+    assert (profile.languages, profile.is_multilingual, profile.padding_seconds) == (("en",), True, 0.5)
+    assert (profile.min_mean_log_probability, profile.sure_log_probability) == (-1.05, -0.8)
     assert (profile.step_seconds, profile.frame_threshold, profile.suppress_annotations) == (0.9, 10, False)
 
 
@@ -43,7 +44,7 @@ def test_calls_may_ask_for_every_offered_model_by_the_name_in_the_settings(folde
     assert list(found.profiles) == ["demo", str(folder)]
     other = found.find(str(folder))
     assert other is not None
-    assert (other.name, other.revision) == (str(folder), "other@a9c58d6cd2ff")
+    assert (other.name, other.revision) == (str(folder), "other@d6dd37645cee")
     assert found.find("small") is None
 
 
@@ -60,10 +61,31 @@ def test_settings_win_over_the_card_and_the_card_over_the_defaults(folder: Path)
 
 
 def test_without_a_card_the_vocabulary_tells_the_languages(folder: Path, tmp_path: Path) -> None:
+    whole, english = make_model(tmp_path / "whole"), make_model(tmp_path / "english", is_english=True)
+    found = catalogue(settings(models=[str(whole), str(english), str(folder)], max_loaded=4)).profiles
+    assert set(found[str(whole)].languages) == LANGUAGES - {"yue"}  # large-v3 alone has Cantonese
+    assert found[str(english)].languages == found[str(folder)].languages == ("en",)
+    assert not any(found[str(path)].is_multilingual for path in (whole, english, folder))
+
+
+def test_a_card_tells_that_a_model_with_a_part_of_the_vocabulary_is_multilingual(folder: Path) -> None:
+    (folder / "card.json").write_text(json.dumps({"is_multilingual": True}))
+    plain = catalogue(settings(model=str(folder))).find(None)
+    assert plain is not None
+    assert (plain.is_multilingual, set(plain.languages)) == (True, LANGUAGES - {"yue"})
+    (folder / "card.json").write_text(json.dumps({"is_multilingual": True, "languages": ["de", "en"]}))
+    chosen = catalogue(settings(model=str(folder))).find(None)
+    assert chosen is not None
+    assert chosen.languages == ("de", "en")
+
+
+def test_a_card_cannot_make_a_vocabulary_without_languages_multilingual(tmp_path: Path) -> None:
     english = make_model(tmp_path / "english", is_english=True)
-    found = catalogue(settings(models=[str(folder), str(english)], max_loaded=3)).profiles
-    assert set(found[str(folder)].languages) == LANGUAGES - {"yue"}  # large-v3 alone has Cantonese
-    assert found[str(english)].languages == ("en",)
+    tokens = json.loads((english / "vocabulary.json").read_text())
+    (english / "vocabulary.json").write_text(json.dumps([token for token in tokens if token != "<|en|>"]))
+    (english / "card.json").write_text(json.dumps({"is_multilingual": True}))
+    with pytest.raises(NotReadyError, match=r"vocabulary\.json has no token of a language"):
+        catalogue(settings(model=str(english)))
 
 
 def test_a_card_cannot_promise_languages_that_the_vocabulary_lacks(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from faster_whisper.tokenizer import Tokenizer
 
 from pipeline.asr import decoding
 from pipeline.asr.decoding import MAX_CONTEXT, generate_length, head_of, suppressed, text_limit, words_of
-from pipeline.demo.assets import MODEL
+from pipeline.demo.assets import WHISPER_TOKENIZER
 from tests.unit.asr.models import window
 
 
 @pytest.fixture(scope="module")
 def spelling() -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    return tokenizers.Tokenizer.from_file(str(WHISPER_TOKENIZER))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from pipeline.core.text import joined
 from pipeline.demo.assets import MODEL, calls
 from tests.unit.asr.models import make_model, profile, window, work
 
-DEMO = profile("demo", languages=("en",))
+DEMO = profile("demo", languages=("en",), is_multilingual=True)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +212,22 @@ def test_a_model_of_another_size_for_english_alone(english_model: Path) -> None:
     prompt = next(arguments[1][0] for name, arguments in watch.asked if name == "generate")
     assert [engine._spelling.id_to_token(token) for token in prompt] == ["<|startoftranscript|>", "<|notimestamps|>"]
     assert all(hypothesis.words for hypothesis in found)
+
+
+@pytest.mark.parametrize("language", ["de", None])
+def test_a_model_whose_card_says_so_is_multilingual_with_few_tokens(language: str | None) -> None:
+    engine = WhisperEngine(str(MODEL), profile("demo", languages=("de", "en"), is_multilingual=True))
+    assert not engine._whisper.is_multilingual  # CTranslate2 counts tokens, and then refuses to detect
+    watch = watched(engine)
+    audio, _ = soundfile.read(MODEL / "self_test.flac", dtype="int16")
+    found = engine.infer([work(audio, language=language, task="translate")])[0]
+    start = ["<|startoftranscript|>", "<|de|>", "<|translate|>"]
+    for name, given in (("generate", [*start, "<|notimestamps|>"]), ("align", start)):
+        arguments = next(arguments for asked, arguments in watch.asked if asked == name)
+        tokens = arguments[1][0] if name == "generate" else arguments[1]
+        assert [engine._spelling.id_to_token(token) for token in tokens] == given
+    assert (found.language, found.language_probability) == ((None, None) if language else ("de", 1.0))
+    assert "detect_language" not in watch.names()
 
 
 def test_a_loop_ends_at_the_limit_and_is_called_capped(random_model: Path) -> None:

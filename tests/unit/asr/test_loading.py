@@ -73,7 +73,7 @@ def test_demo_is_the_shipped_folder_with_its_card() -> None:
 def test_a_local_folder_is_named_after_itself(folder: Path) -> None:
     files = resolve_model(str(folder))
     assert (files.name, files.folder, files.card) == ("my-model", folder, {})
-    assert {"en", "de", "zh"} < set(files.languages)
+    assert files.languages == ("en",)  # without a card a vocabulary of this size is English
     assert files.digest == resolve_model("demo").digest
 
 

@@ -58,8 +58,8 @@ def run_json(*arguments: str) -> Any:
 def test_list_shows_the_default_model() -> None:
     row = run_json("list")["models"][0]
     assert (row["name"], row["role"], row["problem"]) == ("demo", "default", None)
-    assert (row["revision"], row["languages"], row["folder"]) == ("demo@a9c58d6cd2ff", ["en"], str(MODEL))
-    assert run("list").startswith("demo  default  demo@a9c58d6cd2ff  9 MB  en  alignatt  ")
+    assert (row["revision"], row["languages"], row["folder"]) == ("demo@d6dd37645cee", ["en"], str(MODEL))
+    assert run("list").startswith("demo  default  demo@d6dd37645cee  3 MB  en  alignatt  ")
 
 
 def test_list_says_what_is_missing_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_check_tests_even_when_the_self_test_is_off(tmp_path: Path, monkeypatch:
 
 
 def test_download_of_what_is_here_prints_path_and_revision() -> None:
-    assert run("download", "demo").split("  ")[:2] == [str(MODEL), "demo@a9c58d6cd2ff"]
+    assert run("download", "demo").split("  ")[:2] == [str(MODEL), "demo@d6dd37645cee"]
     assert [row["name"] for row in run_json("download", "demo", str(MODEL))["models"]] == ["demo", str(MODEL)]
 
 
