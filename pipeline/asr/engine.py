@@ -15,11 +15,11 @@ from typing import Any
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
-from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 from numpy.typing import NDArray
 
 from pipeline.asr.decoding import generate_length, head_of, suppressed, text_limit, words_of
+from pipeline.asr.features import LogMel
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis
 from pipeline.asr.profiles import ModelProfile
 from pipeline.core.errors import FatalError, NotReadyError
@@ -72,7 +72,7 @@ class WhisperEngine:
         self._whisper = model.model
         self._is_multilingual = self._whisper.is_multilingual or profile.is_multilingual
         self._spelling = model.hf_tokenizer
-        self._log_mel = FeatureExtractor(feature_size=self._whisper.n_mels)
+        self._log_mel = LogMel(self._whisper.n_mels)
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
         plain = self._tokenizer("en", "transcribe")
         self._encode = lru_cache(maxsize=256)(plain.encode)
@@ -176,10 +176,8 @@ class WhisperEngine:
 
     def _features(self, works: Sequence[AsrWork]) -> NDArray[np.float32]:
         """Return the log-mel features of windows of one company, padded with zeros: float32 [windows, mel bins, frames]."""
-        waveforms = np.zeros((len(works), self._samples(works[0])), dtype=np.float32)
-        for waveform, work in zip(waveforms, works, strict=True):
-            waveform[: len(work.audio)] = work.audio.astype(np.float32) / 32768.0
-        return np.stack([self._log_mel(waveform, padding=0) for waveform in waveforms])
+        length = self._samples(works[0])
+        return np.stack([self._log_mel(work.audio, length) for work in works])
 
     def _spoken(self, encoded: Any, works: Sequence[AsrWork]) -> list[tuple[str, float | None]]:
         """Return the language of every window, with its probability among the offered ones where it had to be detected."""

@@ -25,7 +25,7 @@ class ModelProfile:
     languages: tuple[str, ...] = ()
     is_multilingual: bool = False
     policy: PolicyName = "alignatt"
-    step_seconds: float = 0.9
+    step_seconds: float = 1.2
     frame_threshold: int = 25
     agreement: int = 2
     padding_seconds: float = 0.5

@@ -40,7 +40,8 @@ def no_speech_in(audio: NDArray[np.int16]) -> Literal["tone", "noise"] | None:
     blocks = blocks[np.sqrt(np.mean(blocks * blocks, axis=1)) > AUDIBLE_RMS]
     if len(blocks) < FEWEST_BLOCKS:
         return None
-    power = np.square(np.abs(np.fft.rfft(blocks * WINDOW, axis=1)))
+    spectrum = np.fft.rfft(blocks * WINDOW, axis=1)
+    power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
     total = power.sum(axis=1)
     strongest = np.partition(power, -STRONGEST_BINS, axis=1)[:, -STRONGEST_BINS:].sum(axis=1) / total
     is_key = (strongest > KEY_POWER) & (power[:, LOW].sum(axis=1) < KEY_LOW * total)

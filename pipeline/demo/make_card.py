@@ -47,8 +47,8 @@ def make_card(folder: Path) -> Path:
         "min_mean_log_probability": -1.05,
         "sure_log_probability": -0.8,
         "suppress_annotations": False,
-        "step_seconds": 0.9,
-        "frame_threshold": 10,
+        "step_seconds": 1.2,
+        "frame_threshold": 4,
         "self_test": {"audio": RECORDING, "language": "en", "text": decode(recorded, folder)[0]},
     }
     path = folder / "card.json"

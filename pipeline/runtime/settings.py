@@ -61,8 +61,8 @@ class KafkaSettings(Section):
     ssl_key_password: SecretStr = SecretStr("")
     session_timeout_seconds: float = Field(10.0, ge=6, le=300)
     request_timeout_seconds: float = Field(30.0, gt=0)
-    fetch_wait_seconds: float = Field(0.1, ge=0, le=1, description="Stages collect so long what arrives; 0: at once")
-    linger_seconds: float = Field(0.02, ge=0, le=1, description="Stages collect so long what they write")
+    fetch_wait_seconds: float = Field(0.15, ge=0, le=1, description="Stages collect so long what arrives; 0: at once")
+    linger_seconds: float = Field(0.03, ge=0, le=1, description="Stages collect so long what they write")
 
 
 class BrokerSettings(Section):
@@ -96,7 +96,7 @@ class SchemaSettings(Section):
 class IngestSettings(Section):
     """How audio is cut and produced."""
 
-    record_seconds: float = Field(0.4, ge=0.02, le=2.0)
+    record_seconds: float = Field(0.5, ge=0.02, le=2.0)
     queue_max_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024)
     max_channels: int = Field(32, ge=1)
 
@@ -115,10 +115,10 @@ class VadSettings(Section):
     max_utterance_seconds: float = Field(24.0, ge=5.0, le=28.0)
     watermark_seconds: float = Field(2.0, ge=0.5, le=10.0)
     pause_seconds: float = Field(
-        0.25, ge=0.05, le=5.0, description="Quiet for so long is a pause: what was said before it is committed"
+        0.22, ge=0.05, le=5.0, description="Quiet for so long is a pause: what was said before it is committed"
     )
     piece_seconds: float = Field(
-        0.45, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
+        0.6, ge=0.05, le=1.0, description="Speech per record of call.speech; asr.step_seconds should be a multiple"
     )
 
     @model_validator(mode="after")

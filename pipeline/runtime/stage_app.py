@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from schemas.codec import Codec
 log = logging.getLogger("callscribe.worker")
 
 GARBAGE_THRESHOLD = 20_000
+READY_POLL_SECONDS = 0.2
+SWITCH_SECONDS = 0.001  # a thread that comes back from a model waits so long for Python's lock, not 5 ms
 
 
 def make_app(spec: StageSpec, settings: Settings, *, servers: str, folder: Path) -> Any:  # type: ignore[type-arg]
@@ -99,6 +103,7 @@ def run_stage(
 
     logic, engine = spec.make_logic(settings), spec.make_engine(settings)
     _tune_collector()
+    sys.setswitchinterval(SWITCH_SECONDS)
     wait_for_topics(settings, patience_seconds)
     servers = bootstrap_servers(settings)
     with contextlib.ExitStack() as stack:
@@ -132,11 +137,8 @@ def _announce(app: Any, status_file: Path | None) -> None:
             status_file.parent.mkdir(parents=True, exist_ok=True)
             status_file.write_text(str(os.getpid()), encoding="ascii")
 
-    is_ready = False
-
-    @app.timer(0.2)
+    @app.task
     async def _watch() -> None:
-        nonlocal is_ready
-        if not is_ready and app.tables.recovery.completed.is_set() and not app.rebalancing:
-            is_ready = True
-            ready()
+        while not app.tables.recovery.completed.is_set() or app.rebalancing:  # noqa: ASYNC110 - Faust has no event for both
+            await asyncio.sleep(READY_POLL_SECONDS)
+        ready()

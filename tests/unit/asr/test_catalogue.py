@@ -36,7 +36,7 @@ def test_the_default_is_the_shipped_model_with_what_its_card_says() -> None:
     assert profile.revision.startswith("demo@d6dd37645cee")
     assert (profile.languages, profile.is_multilingual, profile.padding_seconds) == (("en",), True, 0.5)
     assert (profile.min_mean_log_probability, profile.sure_log_probability) == (-1.05, -0.8)
-    assert (profile.step_seconds, profile.frame_threshold, profile.suppress_annotations) == (0.9, 10, False)
+    assert (profile.step_seconds, profile.frame_threshold, profile.suppress_annotations) == (1.2, 4, False)
 
 
 def test_calls_may_ask_for_every_offered_model_by_the_name_in_the_settings(folder: Path) -> None:

@@ -175,8 +175,8 @@ def test_the_plot_joins_the_points_of_a_policy_and_step() -> None:
     unswept = document | {"sweep": []}
     points = report.points(unswept)
     assert [(point.series, point.label) for point in points] == [
-        ("alignatt, step 0.9 s", "25"),
-        ("local_agreement, step 0.9 s", "2"),
+        ("alignatt, step 1.2 s", "25"),
+        ("local_agreement, step 1.2 s", "2"),
     ]
     assert [point.word_error_rate for point in points] == [0.045, 0.045]
 
