@@ -62,7 +62,8 @@ def demo(
 
     base = settings_of(context)
     folder = base.work_folder / "demo"
-    settings = settings_of(context, asr__model=model, runtime__work_folder=str(folder), broker__compiler="quick")
+    quick = {} if "compiler" in base.broker.model_fields_set else {"broker__compiler": "quick"}
+    settings = settings_of(context, asr__model=model, runtime__work_folder=str(folder), **quick)
     root: Context = context.find_root().obj
     shipped = assets.calls()
     shown = [_Shown(f"demo-{call.name}-{ULID()}", call) for call in (shipped[i % len(shipped)] for i in range(calls))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,9 @@ QUEUE_KBYTES = 64 * 1024
 DELIVERY_SECONDS = 300.0  # how long a record may wait for a broker that is away, before the worker gives up
 POLL_SECONDS = 0.5
 ROOM_SECONDS = 0.1  # between two looks at a full queue
+SETTLE_POLL_SECONDS = 0.01
+
+log = logging.getLogger("callscribe.worker")
 
 
 class Outbox:
@@ -36,11 +40,13 @@ class Outbox:
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "delivery.timeout.ms": round(DELIVERY_SECONDS * 1000),
                 "socket.nagle.disable": True,
+                "error_cb": self._hear,
             },
             logger=SILENT,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        self._last_error: int | None = None  # the code that was logged last
         self._answered: set[Burst] = set()  # of the thread
         self._thread = threading.Thread(target=self._listen, name="outbox", daemon=True)
 
@@ -53,12 +59,26 @@ class Outbox:
         """Return a new group of records that are confirmed together."""
         return Burst(self._producer, self._answered)
 
+    async def settled(self, seconds: float) -> bool:
+        """Wait until no record is on its way, ``seconds`` at most; return whether that is so."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while len(self._producer) and loop.time() < deadline:  # noqa: ASYNC110 - librdkafka has no event for it
+            await asyncio.sleep(SETTLE_POLL_SECONDS)
+        return not len(self._producer)
+
     def close(self) -> None:
         """Drop what is not acknowledged: the next worker does it again."""
         self._is_closed = True
         self._producer.purge()
         if self._thread.is_alive():
             self._thread.join(2 * POLL_SECONDS)
+
+    def _hear(self, error: KafkaError) -> None:
+        """Log that the broker cannot be written to; librdkafka goes on trying."""
+        if error.code() != self._last_error:
+            self._last_error = error.code()
+            log.warning("writing to Kafka: %s", error.str())
 
     def _listen(self) -> None:
         while not self._is_closed:

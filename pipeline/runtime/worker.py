@@ -117,8 +117,12 @@ class StageWorker:
 
         @app.on_partitions_revoked.connect
         async def _revoked(sender: Any, revoked: Any, **_: Any) -> None:
-            self._closed_generation = self._generation
-            await self._drop_calls()
+            await self._give_up()
+            app.consumer.released.clear()
+
+        @app.on_before_shutdown.connect
+        async def _closing(sender: Any, **_: Any) -> None:
+            await self._give_up()  # before the consumer commits what is released, and leaves the group
 
         @app.on_rebalance_complete.connect
         async def _quiesce(sender: Any, **_: Any) -> None:
@@ -160,11 +164,11 @@ class StageWorker:
             self._generation = fetched.generation
             for partition, call_id, offset in self._states.ended():
                 self._ended[partition][call_id] = offset
+        ledgers = self._ledgers  # others take their place when a rebalance comes while this waits
         for record in fetched.records:
-            ledger = self._ledgers.get(record.partition)
+            ledger = ledgers.get(record.partition)
             if ledger is None:
-                ledger = Ledger(record.partition, self._starts.get(record.partition))
-                self._ledgers[record.partition] = ledger
+                ledger = ledgers[record.partition] = Ledger(record.partition, self._starts.get(record.partition))
             ledger.add(record.offset)
             if record.headers and self._spec.skips(dict(record.headers)):
                 self._release(record.partition, record.offset)
@@ -173,10 +177,12 @@ class StageWorker:
                 call_id = call_id_of_key(record.key)
             except PoisonError as error:
                 await self._bury(record, error)
+                if self._ledgers is not ledgers:
+                    return
                 self._release(record.partition, record.offset)
                 continue
             await self._room.acquire()
-            if self._ledgers.get(record.partition) is not ledger:  # a rebalance came while this waited
+            if self._ledgers is not ledgers:
                 self._room.release()
                 return
             self._call(call_id, record.partition).inbox.put_nowait(record)
@@ -198,17 +204,25 @@ class StageWorker:
             self._calls[call_id] = call
         return call
 
+    async def _give_up(self) -> None:
+        """Let go of the partitions: when this returns, nothing of them is on its way to the broker any more.
+
+        What the next owner writes must be the newest, or its restart would find an older state.
+        """
+        self._closed_generation = self._generation
+        await self._drop_calls()
+        if not await self._outbox.settled(self._settings.kafka.session_timeout_seconds / 2):
+            exit_hard(FatalError("partitions are given up while records are still on their way to the broker"))
+
     async def _drop_calls(self) -> None:
         """Forget everything of the generation that ends; the log has it."""
-        tasks = [call.task for call in self._calls.values() if call.task is not None]
-        waiting = sum(call.inbox.qsize() for call in self._calls.values())
+        calls, self._calls, self._ledgers = self._calls, {}, {}
+        tasks = [call.task for call in calls.values() if call.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(waiting):
+        for _ in range(sum(call.inbox.qsize() for call in calls.values())):
             self._room.release()
-        self._calls.clear()
-        self._ledgers.clear()
         self._ended.clear()
         self._states.forget_cache()
 

@@ -1,0 +1,168 @@
+"""What a worker holds when its partitions go away: nothing of them may be left, in memory or on its way to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import namedtuple
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from pipeline import stages
+from pipeline.runtime import worker as module
+from pipeline.runtime.settings import Settings
+from pipeline.runtime.transport import Fetched
+from pipeline.runtime.worker import StageWorker
+from schemas.codec import Codec
+
+ROOM = 64
+Record = namedtuple("Record", "topic partition offset key value headers", defaults=(b"junk", ()))
+
+
+class Outbox:
+    """An outbox whose records are never acknowledged."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.is_settled = True
+        self.never = asyncio.Event()
+
+    def burst(self) -> Outbox:
+        return self
+
+    async def put(self, topic: str, **record: Any) -> None:
+        self.sent += 1
+
+    async def delivered(self) -> None:
+        await self.never.wait()
+
+    async def settled(self, seconds: float) -> bool:
+        return self.is_settled
+
+
+class Signal:
+    """A signal of Faust's."""
+
+    def __init__(self) -> None:
+        self.receivers: list[Callable[..., Coroutine[Any, Any, None]]] = []
+
+    def connect(self, receiver: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        self.receivers.append(receiver)
+
+    async def send(self, **arguments: Any) -> None:
+        for receiver in self.receivers:
+            await receiver(None, **arguments)
+
+
+class Data(dict[bytes, bytes]):
+    """An empty store of a Faust table."""
+
+    _key_partition: dict[bytes, int] = {}  # noqa: RUF012 - stays empty
+
+
+class App:
+    """What of a Faust app a worker uses."""
+
+    def __init__(self) -> None:
+        self.on_partitions_revoked, self.on_rebalance_complete, self.on_before_shutdown = Signal(), Signal(), Signal()
+        self.changelog_topic = self.consumer = self
+        self.data = Data()
+        self.released: dict[Any, int] = {}
+
+    def Table(self, name: str, **options: Any) -> App:
+        return self
+
+    def get_topic_name(self) -> str:
+        return "changelog"
+
+    def topic(self, name: str, **options: Any) -> str:
+        return name
+
+    def agent(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+        return lambda consume: consume
+
+    timer = agent
+
+
+def made(outbox: Outbox) -> tuple[App, StageWorker]:
+    app = App()
+    settings = Settings.model_validate({"runtime": {"pending_records": ROOM}})
+    spec = stages.spec("diarize")
+    worker = StageWorker(app, spec, settings, Codec(), outbox, logic=spec.make_logic(settings), engine=None)  # type: ignore[arg-type]
+    worker.attach()
+    return app, worker
+
+
+def fetched(count: int, key: Callable[[int], bytes]) -> Fetched:
+    return Fetched(1, [Record("speech", 0, number, key(number)) for number in range(count)])
+
+
+async def turns(condition: Callable[[], bool]) -> None:
+    """Give the loop turns until the condition holds."""
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come to that")
+
+
+def call_tasks() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("call ")]
+
+
+@pytest.mark.parametrize("calls", [1, 7, 100])
+@pytest.mark.parametrize("is_end", [False, True])
+def test_a_worker_with_a_backlog_lets_go_of_all_of_it(calls: int, is_end: bool) -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        app, worker = made(outbox)
+        accepting = asyncio.ensure_future(
+            worker._accept(fetched(200, lambda number: f"call-{number % calls}".encode()))
+        )
+        await turns(lambda: worker._room.locked() and outbox.sent > 0)
+        assert not accepting.done()
+        app.released["p0"] = 3
+        await (app.on_before_shutdown.send() if is_end else app.on_partitions_revoked.send(revoked={"p0"}))
+        await turns(accepting.done)
+        assert worker._room._value == ROOM
+        assert call_tasks() == []
+        assert worker._calls == {}
+        assert worker._ledgers == {}
+        assert app.released == ({"p0": 3} if is_end else {})  # what is released is committed by an orderly end
+
+    asyncio.run(work())
+
+
+def test_nothing_behind_a_record_without_a_call_is_taken_in_after_a_rebalance() -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        app, worker = made(outbox)
+        accepting = asyncio.ensure_future(
+            worker._accept(fetched(3, lambda number: b"call" if number else b"\xff no id"))
+        )
+        await turns(lambda: outbox.sent == 1)
+        await app.on_partitions_revoked.send(revoked={"p0"})
+        outbox.never.set()
+        await turns(accepting.done)
+        assert worker._calls == {}
+        assert worker._ledgers == {}
+        assert call_tasks() == []
+
+    asyncio.run(work())
+
+
+def test_records_that_stay_on_their_way_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[BaseException] = []
+    monkeypatch.setattr(module, "exit_hard", errors.append)
+
+    async def work() -> None:
+        outbox = Outbox()
+        outbox.is_settled = False
+        app, _ = made(outbox)
+        await app.on_partitions_revoked.send(revoked={"p0"})
+
+    asyncio.run(work())
+    assert [str(error) for error in errors] == [
+        "partitions are given up while records are still on their way to the broker"
+    ]
