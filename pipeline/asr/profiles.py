@@ -29,7 +29,7 @@ class ModelProfile:
     frame_threshold: int = 25
     agreement: int = 2
     padding_seconds: float = 0.5
-    prompt_tokens: int = 0
+    prompt_tokens: int = 48
     min_mean_log_probability: float = -2.0
     sure_log_probability: float = -1.0
     suppress_annotations: bool = True
