@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.asr.loading import ModelFiles, resolve_model
 from pipeline.asr.profiles import Catalogue, ModelProfile
-from pipeline.core.errors import UsageError
+from pipeline.core.errors import NotReadyError, UsageError
+from pipeline.core.recognition import AUTOMATIC
 
 if TYPE_CHECKING:
     from pipeline.runtime.settings import AsrSettings
@@ -31,7 +32,9 @@ def catalogue(asr: AsrSettings) -> Catalogue:
     A parameter is the setting's, else the card's, else `ModelProfile`'s. Raises NotReadyError when a model cannot be had or its
     card is wrong, UsageError when the settings contradict each other.
     """
-    return catalogue_of(offered(asr), asr)
+    files = offered(asr)
+    _check_known(asr.language, asr.model, files[asr.model])
+    return catalogue_of(files, asr)
 
 
 def offered(asr: AsrSettings, *, offline: bool = False) -> dict[str, ModelFiles]:
@@ -61,6 +64,25 @@ def profile_of(name: str, files: ModelFiles, asr: AsrSettings) -> ModelProfile:
         is_multilingual=files.card.get("is_multilingual", False),
         **{**stated, **given},
     )
+
+
+def check_language(asr: AsrSettings, language: str | None, model: str | None) -> None:
+    """Raise UsageError when the model that a call asks for does not know the language it names (None: the settings').
+
+    A model that is not on this machine cannot be asked; the worker that has it accounts for such speech.
+    """
+    name = model or asr.model
+    try:
+        files = resolve_model(name, cache=asr.model_cache, offline=True)
+    except NotReadyError:
+        return
+    _check_known(language or asr.language, name, files)
+
+
+def _check_known(language: str, name: str, files: ModelFiles) -> None:
+    if language != AUTOMATIC and files.languages and language not in files.languages:
+        known = ", ".join(files.languages) if len(files.languages) <= 10 else f"{len(files.languages)} others"
+        raise UsageError(f"model {name!r} does not know language {language!r}; it knows {known}")
 
 
 def kept(asr: AsrSettings) -> tuple[str, ...]:

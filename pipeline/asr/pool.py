@@ -82,6 +82,11 @@ class ModelPool:
         with self._changed:
             return max((place.model.max_batch for place in self._places.values()), default=1)
 
+    def counts(self) -> dict[str, int]:
+        """Return how often models were loaded, evicted to make room, and unloaded because nobody asked for them."""
+        with self._changed:
+            return {"loads": self.loads, "evictions": self.evictions, "expirations": self.expirations}
+
     def bucket(self, work: AsrWork) -> Hashable:
         """Return what windows have in common that can be decoded together."""
         return bucket_of(work)

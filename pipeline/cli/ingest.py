@@ -128,6 +128,7 @@ def ingest(
     A source that cannot be used is named, the others go on, and the exit code
     is 4. With --speed real the calls run side by side, else one by one.
     """
+    from pipeline.asr.catalogue import check_language
     from pipeline.ingest.intake import MAX_CONCURRENT_CALLS, Intake, feed_all
     from pipeline.ingest.options import feed_options, raw_format
     from pipeline.runtime.call_state import CallOutlet
@@ -149,6 +150,8 @@ def ingest(
         controls=controls,
         record_seconds=settings.ingest.record_seconds,
     )
+    if language is not None:
+        check_language(settings.asr, language, model)
     stop = threading.Event()
     found, journal = _find(settings, sources, stop, is_raw=raw is not None, watch=watch)
     if call_id is not None and isinstance(found, list) and len(found) > 1:

@@ -44,7 +44,7 @@ def list_models(context: typer.Context, as_json: Json = False) -> None:
 @group.command(epilog="Example: callscribe models check small")
 def check(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A name or folder, as for --model.")],
+    name: Annotated[str | None, typer.Argument(help="A name or folder, as for --model; the default model.")] = None,
     as_json: Json = False,
 ) -> None:
     """Load a model that is on this machine and test it as a worker does at its start; exit 3 when it cannot be used."""
@@ -54,6 +54,7 @@ def check(
     from pipeline.asr.self_test import check_model
 
     asr = settings_of(context).asr
+    name = name or asr.model
     files = resolve_model(name, cache=asr.model_cache, offline=True)
     profile = profile_of(name, files, asr)
     device = resolve_device(asr.device, asr.compute_type)

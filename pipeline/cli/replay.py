@@ -51,6 +51,7 @@ def replay(
     model: Annotated[str | None, typer.Option(help="Model name or folder (setting asr.model).")] = None,
 ) -> None:
     """Transcribe one recording in this process, without a broker: the reference that every distributed run must equal."""
+    from pipeline.asr.catalogue import check_language
     from pipeline.ingest.decode import open_audio
     from pipeline.ingest.feed import records
     from pipeline.ingest.options import feed_options, raw_format
@@ -73,6 +74,7 @@ def replay(
         controls=controls,
         record_seconds=settings.ingest.record_seconds,
     )
+    check_language(settings.asr, language, None)
     is_pipe = source == "-"
     with open_audio(sys.stdin.buffer if is_pipe else Path(source), name=source, raw=raw, max_channels=limit) as audio:
         pipeline = Replay(settings)
@@ -80,3 +82,5 @@ def replay(
         transcript = Transcript.from_records(pipeline.segments(fed))
     sys.stdout.write(FORMATS[format.value](transcript))
     note(f"{len(transcript.segments)} segments, {transcript.state}")
+    if transcript.degraded:
+        note(f"{len(transcript.degraded)} spans are degraded: --format json says where and why")

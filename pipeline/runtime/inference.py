@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Generic
 
 from pipeline.core.contract import Engine, R, W
@@ -61,6 +61,10 @@ class Inference(Generic[W, R]):
         self._queue.append((work, self._bucket(work), future))
         self._arrived.set()
         return await future
+
+    def counted(self) -> dict[str, int]:
+        """Return what has gone through since the start, and what the engine counts besides."""
+        return asdict(self.counts) | getattr(self._engine, "counts", dict)()
 
     async def stop(self) -> None:
         """Stop taking work and wait for the threads; who still waits hears FatalError."""

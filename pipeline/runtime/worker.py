@@ -46,6 +46,7 @@ log = logging.getLogger("callscribe.worker")
 
 MAX_BURST = 64  # records of one call between two confirmations
 SWEEP_SECONDS = 5.0
+COUNTS_SECONDS = 60.0  # between two lines of the log that tell how much was inferred, and what was skipped
 
 
 def exit_hard(error: BaseException) -> None:
@@ -139,6 +140,8 @@ class StageWorker:
         source = app.topic(self._input_name, key_type=bytes, value_type=bytes, internal=True, allow_empty=True)
         app.agent(source, name=f"{self._spec.name}.consume", concurrency=1)(self._consume)
         app.timer(SWEEP_SECONDS, name=f"{self._spec.name}.sweep")(self._sweep)
+        if self._inference is not None:
+            app.timer(COUNTS_SECONDS, name=f"{self._spec.name}.counts")(self._tell_counts)
 
     # -- distribute ----------------------------------------------------------------------------------------------
 
@@ -344,6 +347,10 @@ class StageWorker:
                 if committed.get(partition, -1) > offset and call_id not in self._calls:
                     await self._states.delete(partition, call_id)
                     calls.pop(call_id, None)
+
+    async def _tell_counts(self) -> None:
+        assert self._inference is not None
+        log.info("inferred", extra={**self._inference.counted(), "calls": len(self._calls)})
 
     async def _fix_starts(self) -> dict[int, int]:
         """Return where reading starts in every assigned partition of the input, and commit it where nothing is committed yet.

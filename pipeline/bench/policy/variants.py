@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pipeline.core.recognition import PolicyName
 from pipeline.runtime.settings import Settings
 
-THRESHOLDS = (10, 15, 20, 25, 35, 50)  # frames of 20 ms
+THRESHOLDS = (4, 10, 15, 25, 50)  # frames of 20 ms
 AGREEMENTS = (2, 3)
-STEPS = (0.4, 0.6, 1.0)  # seconds
+STEPS = (0.4, 0.6, 0.9, 1.2)  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.asr.catalogue import catalogue, check_names, kept, offered
+from pipeline.asr.catalogue import catalogue, check_language, check_names, kept, offered
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.core.languages import LANGUAGES
 from pipeline.demo.assets import MODEL
@@ -142,3 +142,24 @@ def test_there_must_be_room_for_what_stays_and_one_more(
         return
     with pytest.raises(UsageError, match=rf"asr\.max_loaded is {max_loaded}, but {needed} are needed"):
         check_names(asr)
+
+
+@pytest.mark.parametrize("language", ["en", "auto"])
+def test_a_language_that_the_model_knows_is_taken(language: str) -> None:
+    check_language(settings(language=language), None, None)
+    check_language(settings(), language, "demo")
+    assert catalogue(settings(language=language)).find(None) is not None
+
+
+def test_a_language_that_the_model_does_not_know_is_refused_before_audio_is_taken() -> None:
+    text = "model 'demo' does not know language 'de'; it knows en"
+    with pytest.raises(UsageError, match=text):
+        check_language(settings(), "de", None)
+    with pytest.raises(UsageError, match=text):
+        check_language(settings(language="de"), None, None)
+    with pytest.raises(UsageError, match=text):
+        catalogue(settings(language="de"))
+
+
+def test_a_model_that_is_elsewhere_is_not_asked_for_its_languages(tmp_path: Path) -> None:
+    check_language(settings(models=["small"], model_cache=str(tmp_path)), "de", "small")

@@ -128,6 +128,7 @@ def test_the_least_recently_used_makes_room(shelf: Shelf) -> None:
     ask(pool, "b")
     assert set(pool.loaded) == {"default", "b", "c"}
     assert (pool.loads, pool.evictions) == (5, 2)
+    assert pool.counts() == {"loads": 5, "evictions": 2, "expirations": 0}
 
 
 def test_kept_models_neither_make_room_nor_expire(shelf: Shelf) -> None:

@@ -87,7 +87,8 @@ def test_list_refuses_settings_that_contradict_each_other(monkeypatch: pytest.Mo
 
 
 def test_check_loads_and_tests_the_model(tmp_path: Path) -> None:
-    document = run_json("check", "demo")["model"]
+    document = run_json("check")["model"]
+    assert document["name"] == "demo"
     assert (document["self_test"], document["device"]) == ("text", "cpu")
     assert document["compute_type"].startswith("int8")
     other = make_model(tmp_path / "other", is_english=True)

@@ -242,3 +242,16 @@ def test_the_engine_decides_what_the_settings_leave_open() -> None:
     assert (chosen._max_batch, chosen._threads) == (7, 3)
     given = inference_of(engine, RuntimeSettings(max_batch=2, threads=1))
     assert (given._max_batch, given._threads) == (2, 1)
+
+
+def test_what_went_through_is_told_with_what_the_engine_counts() -> None:
+    class Counting(Doubling):
+        def counts(self) -> dict[str, int]:
+            return {"loads": 3}
+
+    async def use(inference: Inference[int, int]) -> dict[str, int]:
+        await asyncio.gather(inference.infer(1), inference.infer(2))
+        return inference.counted()
+
+    assert serve(Counting(), use) == {"items": 2, "batches": 2, "skipped": 0, "loads": 3}
+    assert serve(Doubling(), use) == {"items": 2, "batches": 2, "skipped": 0}
