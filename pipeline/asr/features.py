@@ -12,6 +12,8 @@ import numpy as np
 from faster_whisper.feature_extractor import FeatureExtractor
 from numpy.typing import NDArray
 
+from pipeline.core.frames import frames
+
 FFT, HOP = 400, 160
 EDGE = FFT // 2  # samples mirrored at both ends, so that frames are centred
 FLOOR = 1e-10  # of the power in a mel band
@@ -36,15 +38,14 @@ class LogMel:
         padded /= 32768.0
         padded[:EDGE] = padded[2 * EDGE : EDGE : -1]
         padded[EDGE + length :] = padded[length + EDGE - 2 : length - 2 : -1]
-        frames = length // HOP
+        total = length // HOP
         is_padded = length - len(audio) > EDGE
-        count = min(frames, (EDGE + len(audio)) // HOP + 1) if is_padded else frames  # frames that hear anything
-        size = padded.itemsize
-        heard: NDArray[np.float32] = np.ndarray((count, FFT), np.float32, padded, strides=(HOP * size, size))
+        count = min(total, (EDGE + len(audio)) // HOP + 1) if is_padded else total  # frames that hear anything
+        heard = frames(padded, count=count, size=FFT, step=HOP)
         spectrum = np.fft.rfft(heard * self._window, axis=1)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         bands = np.maximum(power.astype(np.float32) @ self._filters, FLOOR)
-        levels = np.full((self._filters.shape[1], frames), math.log10(FLOOR), dtype=np.float32)
+        levels = np.full((self._filters.shape[1], total), math.log10(FLOOR), dtype=np.float32)
         levels[:, :count] = np.log(bands).T
         levels[:, :count] *= LOG10_E
         np.maximum(levels, levels.max() - RANGE, out=levels)

@@ -109,8 +109,9 @@ def _files(name: str, folder: Path, *, given: str) -> ModelFiles:
         raise _not_ready(given, f"not a Whisper model converted for CTranslate2, {folder} has no {missing}")
     try:
         card = read_card(folder)
-        taught = _languages(folder, is_multilingual=card.get("is_multilingual", False))
-        if card.get("is_multilingual", False) and "languages" not in card:
+        is_multilingual = card.get("is_multilingual", False)
+        taught = _languages(folder, is_multilingual=is_multilingual)
+        if is_multilingual and "languages" not in card:
             raise ValueError("its card.json says is_multilingual, and must name the languages")
         if strange := [code for code in card.get("languages", ()) if code not in taught]:
             raise ValueError(f"its card.json names languages that its vocabulary lacks: {', '.join(strange)}")

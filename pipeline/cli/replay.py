@@ -74,7 +74,8 @@ def replay(
         controls=controls,
         record_seconds=settings.ingest.record_seconds,
     )
-    check_language(settings.asr, language, None)
+    if language is not None:  # that of the settings is checked with the model
+        check_language(settings.asr, language, None)
     is_pipe = source == "-"
     with open_audio(sys.stdin.buffer if is_pipe else Path(source), name=source, raw=raw, max_channels=limit) as audio:
         pipeline = Replay(settings)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.frames import frames
+
 TAPS_BEHIND = 15
 TAPS_AHEAD = 16
 BLOCK = 32
@@ -54,10 +56,8 @@ def double_rate(samples: NDArray[np.int16]) -> NDArray[np.int16]:
     blocks, inputs = -(-count // BLOCK), _MATRIX.shape[0]
     padded = np.zeros(blocks * BLOCK + TAPS_BEHIND + TAPS_AHEAD)
     padded[: len(samples)] = samples
-    overlapping: NDArray[np.float64] = np.ndarray(
-        (blocks, inputs), np.float64, padded, strides=(BLOCK * padded.itemsize, padded.itemsize)
-    )
-    between = (np.ascontiguousarray(overlapping) @ _MATRIX).ravel()[:count]
+    overlapping = np.ascontiguousarray(frames(padded, count=blocks, size=inputs, step=BLOCK))
+    between = (overlapping @ _MATRIX).ravel()[:count]
     between = np.floor(between * (1 / 32768) + 0.5)
     out[1::2] = np.clip(between, -32768, 32767)
     return out

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import g711
 from pipeline.core.errors import PoisonError
+from pipeline.core.frames import frames
 from schemas.records import CallAudio, Gap
 
 RATE = 16_000
@@ -116,11 +117,8 @@ def work_of(state: VadState, count: int, silence_peak: int) -> VadWork:
     audio[CONTEXT - len(before) : CONTEXT] = before
     audio[CONTEXT:] = ahead
     audio /= 32768.0
-    size = audio.itemsize
-    overlapping: NDArray[np.float32] = np.ndarray(
-        (count, CONTEXT + WINDOW), np.float32, audio, strides=(WINDOW * size, size)
-    )
-    return VadWork(overlapping[is_audible], state.hidden, state.cell, tuple(is_audible.tolist()))
+    windows = frames(audio, count=count, size=CONTEXT + WINDOW, step=WINDOW)
+    return VadWork(windows[is_audible], state.hidden, state.cell, tuple(is_audible.tolist()))
 
 
 def probabilities_of(work: VadWork, scores: Sequence[float]) -> list[float]:
