@@ -240,6 +240,8 @@ class CallAudio:
         sample_rate_hz: Rate of every sample position in this record.
         capture_time_ms: Wall-clock time, ms since the epoch, at which start_sample was captured; for measuring latency only.
         feed_epoch: Rises each time a feed takes the call; records of a lower epoch are dropped.
+        stage: Who wrote the record: ingest for every feed, vad for what only a clock can decide (the feed went silent).
+        next_sequence: In a decision of the clock: the next sequence by channel index as text (-1 for control) of what had been read of the feed. It counts for lanes that have read exactly that.
         audio: Set when kind is audio.
         started: Set when kind is started.
         settings: Set when kind is settings.
@@ -260,6 +262,8 @@ class CallAudio:
     sample_rate_hz: int
     capture_time_ms: int
     feed_epoch: int = 0
+    stage: str = "ingest"
+    next_sequence: Mapping[str, int] = field(default_factory=dict)
     audio: Audio | None = None
     started: Started | None = None
     settings: Settings | None = None
@@ -282,6 +286,8 @@ class CallAudio:
             "sample_rate_hz": self.sample_rate_hz,
             "capture_time_ms": self.capture_time_ms,
             "feed_epoch": self.feed_epoch,
+            "stage": self.stage,
+            "next_sequence": dict(self.next_sequence),
             "audio": None if self.audio is None else self.audio.to_avro(),
             "started": None if self.started is None else self.started.to_avro(),
             "settings": None if self.settings is None else self.settings.to_avro(),
@@ -306,6 +312,8 @@ class CallAudio:
             sample_rate_hz=value["sample_rate_hz"],
             capture_time_ms=value["capture_time_ms"],
             feed_epoch=value["feed_epoch"],
+            stage=value["stage"],
+            next_sequence=value["next_sequence"],
             audio=None if value["audio"] is None else Audio.from_avro(value["audio"]),
             started=None if value["started"] is None else Started.from_avro(value["started"]),
             settings=None if value["settings"] is None else Settings.from_avro(value["settings"]),
@@ -772,6 +780,34 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEpoch:
+    """A feed that took the call.
+
+    Fields:
+        epoch: feed_epoch of its records.
+        offset: Input offset of its first record; what a feed of a lower epoch wrote behind it is dropped.
+    """
+
+    epoch: int
+    offset: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "epoch": self.epoch,
+            "offset": self.offset,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> FeedEpoch:
+        """Return the record of an Avro value."""
+        return cls(
+            epoch=value["epoch"],
+            offset=value["offset"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
     """Audio that was never received or could not be used: the samples from the record's start_sample up to end_sample.
 
@@ -896,9 +932,12 @@ class LaneState:
         anchor_sample: start_sample of the lane's last input record; null before any.
         anchor_time_ms: capture_time_ms of that record.
         released_offset: Highest input offset this state releases.
+        needed_offset: First input offset that must be read again after a restart; -1 in states that did not tell it.
         generation: Consumer generation of the worker that wrote it.
         ended_offset: Control lane: offset of the call's last record once it has been processed. The state may go when the committed offset has passed it.
         poison_offset: Control lane: highest offset that was rejected.
+        feed_epochs: Control lane: the feeds that took the call, oldest first.
+        feed_state: Control lane: live, paused or interrupted.
         started: Control lane: the call's first record.
         logic: The stage's own state for this lane: Avro of <stage>_lane.avsc, without framing.
     """
@@ -911,9 +950,12 @@ class LaneState:
     anchor_sample: int | None = None
     anchor_time_ms: int | None = None
     released_offset: int
+    needed_offset: int = -1
     generation: int
     ended_offset: int | None = None
     poison_offset: int | None = None
+    feed_epochs: tuple[FeedEpoch, ...] = ()
+    feed_state: str = "live"
     started: Started | None = None
     logic: bytes | None = None
 
@@ -928,9 +970,12 @@ class LaneState:
             "anchor_sample": self.anchor_sample,
             "anchor_time_ms": self.anchor_time_ms,
             "released_offset": self.released_offset,
+            "needed_offset": self.needed_offset,
             "generation": self.generation,
             "ended_offset": self.ended_offset,
             "poison_offset": self.poison_offset,
+            "feed_epochs": [item.to_avro() for item in self.feed_epochs],
+            "feed_state": self.feed_state,
             "started": None if self.started is None else self.started.to_avro(),
             "logic": self.logic,
         }
@@ -947,9 +992,12 @@ class LaneState:
             anchor_sample=value["anchor_sample"],
             anchor_time_ms=value["anchor_time_ms"],
             released_offset=value["released_offset"],
+            needed_offset=value["needed_offset"],
             generation=value["generation"],
             ended_offset=value["ended_offset"],
             poison_offset=value["poison_offset"],
+            feed_epochs=tuple(FeedEpoch.from_avro(item) for item in value["feed_epochs"]),
+            feed_state=value["feed_state"],
             started=None if value["started"] is None else Started.from_avro(value["started"]),
             logic=value["logic"],
         )

@@ -101,6 +101,9 @@ def ingest(
     context: typer.Context,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for a pipe.")],
     call_id: Annotated[str | None, typer.Option(help="Id of the call (default: a new one); for one source.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take the call from a feed that holds it: what that sends is dropped.")
+    ] = False,
     speed: Annotated[
         SpeedName, typer.Option(help="Paced like a live call, or as fast as acknowledged.")
     ] = SpeedName.MAX,
@@ -135,6 +138,8 @@ def ingest(
 
     settings = settings_of(context)
     _check_usage(sources, call_id=call_id, watch=watch, as_json=as_json)
+    if take_over and call_id is None:
+        raise UsageError("--take-over takes a call: name it with --call-id")
     raw = raw_format(encoding=encoding, rate=rate, channels=channels, max_channels=settings.ingest.max_channels)
     options = feed_options(
         roles=role or (),
@@ -170,6 +175,7 @@ def ingest(
             connect=lambda: CallOutlet(settings),
             listener=bars,
             call_id=call_id,
+            take_over=take_over,
             stop=stop,
         )
         side_by_side = len(found) if isinstance(found, list) else WATCHED_SIDE_BY_SIDE

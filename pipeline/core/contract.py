@@ -119,7 +119,8 @@ class StageSpec(Generic[S, W, R]):
     """A stage, as data: what it reads and writes, and how its logic and engine are made.
 
     ``writers`` are the stages that write the input topic, the first one being authoritative for the call's control
-    records. ``skips`` decides by record headers alone that a record does not concern the stage.
+    records. ``clocks`` names the stage itself where it closes silent feeds. ``skips`` decides by record headers alone that a
+    record does not concern the stage.
     """
 
     name: str
@@ -130,5 +131,6 @@ class StageSpec(Generic[S, W, R]):
     writers: tuple[str, ...]
     make_logic: Callable[[Any], LaneLogic[S, W, R]]
     make_engine: Callable[[Any], Engine[W, R] | None]
+    clocks: tuple[str, ...] = ()
     skips: Callable[[Mapping[str, bytes]], bool] = lambda headers: False
     headers: Callable[[Any, Lane], Mapping[str, bytes]] = lambda record, lane: {}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
-from pipeline.core.contract import Lane, S
-from schemas.records import LaneState
+from pipeline.core.contract import Draft, Lane, S, Snapshot
+from pipeline.core.ids import CALL_CHANNEL
+from schemas.records import LanePosition, LaneState
+
+STATE_VERSION = 1
 
 
 @dataclass(slots=True)
@@ -35,7 +39,13 @@ class LaneEntry(Generic[S]):
     held: deque[Held] = field(default_factory=deque)
     anchor: tuple[int, int] | None = None  # (sample, ms since the epoch)
     released_offset: int = -1
+    unproved_from: int | None = None  # after a restart, until a record follows the state: where to read when none does
     is_dirty: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the next sequence of the lane's own channel, by writer."""
+        return self.next_control if self.channel == CALL_CHANNEL else self.next_sequence
 
     def capture_time_ms(self, sample: int) -> int:
         """Return when ``sample`` was captured, by the lane's last input record; ms since the epoch, 0 when unknown."""
@@ -43,13 +53,76 @@ class LaneEntry(Generic[S]):
             return 0
         return max(0, self.anchor[1] + (sample - self.anchor[0]) * 1000 // self.rate)
 
+    def envelope(self, draft: Draft) -> dict[str, Any]:
+        """Return the lane's fields of the envelope of its next output, and count it."""
+        sequence = self.output_sequence
+        self.output_sequence += draft.counted
+        return {
+            "kind": draft.kind,
+            "channel": self.channel,
+            "sequence": sequence,
+            "start_sample": draft.start_sample,
+            "sample_rate_hz": self.rate,
+            "capture_time_ms": self.capture_time_ms(draft.start_sample),
+        }
 
-def restored_entry(lane: LaneEntry[S], state: LaneState) -> LaneEntry[S]:
-    """Return ``lane`` standing where the recorded state stands."""
+    def let_go(self, needed_sequence: int | None, waiting: Container[tuple[str, int]]) -> list[Held]:
+        """Return what the lane does not need any more, and forget it.
+
+        Needed are records of the channel from ``needed_sequence`` on (None: no more), and control records (writer, sequence) that
+        are ``waiting`` to be applied.
+        """
+        kept: deque[Held] = deque()
+        gone = []
+        for held in self.held:
+            is_audio_needed = needed_sequence is not None and held.sequence >= needed_sequence
+            is_needed = (held.writer, held.sequence) in waiting if held.is_control else is_audio_needed
+            if is_needed:
+                kept.append(held)
+            else:
+                gone.append(held)
+                self.released_offset = max(self.released_offset, held.offset)
+        self.held = kept
+        return gone
+
+
+def state_of(
+    lane: LaneEntry[S], snapshot: Snapshot | None, call_id: str, writers: tuple[str, ...], generation: int
+) -> LaneState:
+    """Return what a restart needs of the lane; ``snapshot`` is the logic's part, None in the control lane."""
+    needed = snapshot.needed_sequence if snapshot else None
+    return LaneState(
+        version=STATE_VERSION,
+        call_id=call_id,
+        channel=lane.channel,
+        positions=tuple(
+            LanePosition(
+                writer=writer,
+                needed_sequence=lane.next_sequence.get(writer, 0) if needed is None else needed,
+                next_sequence=max(lane.next_sequence.get(writer, 0), lane.done_sequence.get(writer, 0)),
+                next_control=lane.next_control.get(writer, 0),
+            )
+            for writer in writers
+        ),
+        output_sequence=lane.output_sequence,
+        anchor_sample=lane.anchor[0] if lane.anchor else None,
+        anchor_time_ms=lane.anchor[1] if lane.anchor else None,
+        released_offset=lane.released_offset,
+        needed_offset=lane.held[0].offset if lane.held else lane.released_offset + 1,
+        generation=generation,
+        logic=snapshot.data if snapshot else None,
+    )
+
+
+def restored_entry(lane: LaneEntry[S], state: LaneState, first_offset: int) -> LaneEntry[S]:
+    """Return ``lane`` standing where the recorded state stands; ``first_offset`` is the oldest record of the input."""
     lane.next_sequence = {position.writer: position.needed_sequence for position in state.positions}
     lane.done_sequence = {position.writer: position.next_sequence for position in state.positions}
     lane.next_control = {position.writer: position.next_control for position in state.positions}
     lane.output_sequence = state.output_sequence
+    lane.released_offset = state.released_offset
+    needed = state.needed_offset if state.needed_offset >= 0 else state.released_offset + 1
+    lane.unproved_from = max(needed, first_offset)
     if state.anchor_sample is not None and state.anchor_time_ms is not None:
         lane.anchor = (state.anchor_sample, state.anchor_time_ms)
     return lane

@@ -15,38 +15,38 @@ next stage drops.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Envelope, Lane, LaneLogic, R, S, Snapshot, Step, W
-from pipeline.core.entries import Held, LaneEntry, restored_entry
-from pipeline.core.errors import FatalError, PoisonError
+from pipeline.core.effects import Effects
+from pipeline.core.entries import Held, LaneEntry, restored_entry, state_of
+from pipeline.core.errors import FatalError, PoisonError, StaleStateError
+from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, has_seen, idle_record, restored_feeds
 from pipeline.core.ids import CALL_CHANNEL
-from pipeline.core.passing import check_control_rate, check_numbers, control_rate, copy_of, gap_before, is_own_degraded
+from pipeline.core.passing import (
+    check_channels,
+    check_control_rate,
+    check_numbers,
+    control_rate,
+    copy_of,
+    gap_before,
+    is_own_degraded,
+)
 from schemas.codec import CodecError
-from schemas.records import CallAnnotation, Degraded, LanePosition, LaneState, Started
+from schemas.records import CallAnnotation, CallAudio, Degraded, LaneState, Started
 
-STATE_VERSION = 1
 MAX_HELD = 64  # a lane without outputs is recorded after this many records, so that their offsets are released
-
-
-@dataclass(slots=True, kw_only=True)
-class Effects:
-    """What a step of a flow asks of its runner, in the order of the guarantee."""
-
-    outputs: list[Any] = field(default_factory=list)
-    states: list[LaneState] = field(default_factory=list)
-    released: list[int] = field(default_factory=list)
 
 
 class CallFlow(Generic[S, W, R]):
     """The state of one call in one stage.
 
     ``restored`` are the lane states the changelog holds for the call. ``writes`` is the output envelope class,
-    ``writers`` the stages that write the input, the first one authoritative for control. ``stage`` names the writer of
-    the outputs where the output topic has several.
+    ``writers`` the stages that write the input, the first one authoritative for control; ``clocks`` are stages that write to it
+    what only a clock can decide. ``stage`` names the writer of the outputs where the output topic has several. The input was read
+    from ``read_from`` on; ``first_offset`` is its oldest record.
     """
 
     def __init__(
@@ -57,16 +57,23 @@ class CallFlow(Generic[S, W, R]):
         writes: type[Envelope],
         writers: tuple[str, ...],
         stage: str,
+        clocks: tuple[str, ...] = (),
         generation: int = 0,
         restored: Mapping[int, LaneState] | None = None,
+        read_from: int = 0,
+        first_offset: int = 0,
     ) -> None:
         self.call_id = call_id
         self.is_ended = False
         self._logic = logic
         self._writes = writes
         self._writers = writers
+        self._clocks = clocks
         self._stage = stage
         self._generation = generation
+        self._read_from = read_from
+        self._first_offset = first_offset
+        self._feeds = FeedWatch()
         self._started: Started | None = None
         self._lanes: dict[int, LaneEntry[S]] = {}
         self._references: dict[int, int] = {}
@@ -81,22 +88,29 @@ class CallFlow(Generic[S, W, R]):
     def feed(self, record: Any, offset: int) -> Generator[W, R, Effects]:
         """Take in one record at ``offset``; yields work for the engine, expects its result, returns the effects.
 
-        Raises PoisonError when the record can never be used; the flow is then as before, and the runner calls `reject`.
+        Raises PoisonError when the record can never be used; the flow is then as before, and the runner calls `reject`. Raises
+        StaleStateError when the states are older than what was read before: the runner reads again from where it says.
         """
         effects = Effects()
         writer = self._writer_of(record)
         check_numbers(record)
         if self.is_ended:
-            if self._ended_offset is not None and offset > self._ended_offset and not self._is_repeat(record, writer):
+            is_late = self._ended_offset is not None and offset > self._ended_offset and writer in self._writers
+            if is_late and not self._is_repeat(record, writer):
                 raise PoisonError(
                     f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after"
                 )
+            effects.released.append(offset)
+            return effects
+        if self._feeds.is_superseded(record, offset):
             effects.released.append(offset)
             return effects
         if record.channel == CALL_CHANNEL:
             yield from self._feed_control(record, writer, offset, effects)
         else:
             yield from self._feed_lane(record, writer, offset, effects)
+        if self._feeds.hear(record, offset):
+            self._lanes[CALL_CHANNEL].is_dirty = True
         self._settle(effects)
         return effects
 
@@ -121,6 +135,37 @@ class CallFlow(Generic[S, W, R]):
         """Return the lanes by channel."""
         return {channel: lane.lane for channel, lane in self._lanes.items() if lane.lane is not None}
 
+    @property
+    def is_quiet(self) -> bool:
+        """Return whether nothing of the call is held, and its feed is gone: the states say all there is to know."""
+        return not self._references and self._feeds.state == INTERRUPTED
+
+    def idle_record(self, *, is_paused_too: bool) -> CallAudio | None:
+        """Return the record that closes a silent feed; None where there is none to close. Paused feeds may be silent."""
+        states = (LIVE, PAUSED) if is_paused_too else (LIVE,)
+        if self._started is None or self.is_ended or self._feeds.state not in states or not self._clocks:
+            return None
+        control, clock = self._lanes[CALL_CHANNEL], self._clocks[0]
+        sample, time_ms = control.anchor or (0, 0)
+        return idle_record(
+            self.call_id,
+            epoch=self.feed_epoch,
+            stage=clock,
+            sequence=control.next_control.get(clock, 0),
+            next_sequence=self._counts(),
+            place=(sample, control.rate, time_ms),
+        )
+
+    @property
+    def feed_epoch(self) -> int:
+        """Return the epoch of the feed that holds the call."""
+        return self._feeds.epoch
+
+    @property
+    def tenant(self) -> str | None:
+        """Return the owner of the call."""
+        return self._started.tenant if self._started else None
+
     # -- lanes ---------------------------------------------------------------------------------------------------
 
     def _feed_lane(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
@@ -134,9 +179,12 @@ class CallFlow(Generic[S, W, R]):
                 f"channel {record.channel} counts samples at {lane.rate} Hz, the record at {record.sample_rate_hz} Hz"
             )
         expected = lane.next_sequence.get(writer, 0)
-        if record.sequence < expected or not self._is_sequenced(record):
+        if record.sequence < expected or record.kind == "tail":
             effects.released.append(offset)
             return
+        if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
+            raise StaleStateError(lane.unproved_from)
+        lane.unproved_from = None
         state, outputs = lane.state, list[Draft]()
         assert state is not None
         is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
@@ -155,8 +203,19 @@ class CallFlow(Generic[S, W, R]):
         self._hold(lane, Held(writer, record.sequence, False, offset))
         if is_rebuilt:
             return
+        self._hear_again(effects)
         effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         lane.is_dirty |= any(draft.counted for draft in outputs) or len(lane.held) >= MAX_HELD
+
+    def _hear_again(self, effects: Effects) -> None:
+        """Say that a feed goes on that was thought to be gone."""
+        if self._feeds.state == INTERRUPTED:
+            self._feeds.follow("resumed")
+            control = self._lanes[CALL_CHANNEL]
+            start = control.anchor[0] if control.anchor else 0
+            effects.outputs.append(self._stamp(control, Draft(kind="resumed", start_sample=start)))
+            control.is_dirty = True
+            effects.standing = (LIVE, self._counts())
 
     def _run(self, step: Step[S, W], outputs: list[Draft]) -> Generator[W, R, S]:
         outputs += step.outputs
@@ -177,7 +236,7 @@ class CallFlow(Generic[S, W, R]):
         else:
             check_control_rate(record, self._started)
         lanes = [lane for lane in self._lanes.values() if record.sequence >= lane.next_control.get(writer, 0)]
-        if not lanes or not self._is_sequenced(record):
+        if not lanes or record.kind == "tail":
             effects.released.append(offset)
             return
         for lane in lanes:
@@ -185,7 +244,9 @@ class CallFlow(Generic[S, W, R]):
         if record.kind == "ended":
             yield from self._end(record, writer, offset, effects)
             return
-        is_authoritative = writer == self._writers[0]
+        if writer in self._clocks:
+            lanes = self._agreeing(record, writer, lanes)
+        is_authoritative = writer == self._writers[0] or writer in self._clocks
         # What the lanes say because of the record comes before it, but nothing comes before the start of the call.
         lanes.sort(key=lambda lane: (lane.channel == CALL_CHANNEL) == (record.kind != "started"))
         for lane in lanes:
@@ -198,8 +259,26 @@ class CallFlow(Generic[S, W, R]):
             elif lane.state is None and (is_authoritative or is_own_degraded(record, writer)):
                 lane.anchor = (record.start_sample, record.capture_time_ms)
                 effects.outputs.append(self._stamp(lane, copy_of(record)))
+                self._feeds.follow(record.kind)
+                if writer in self._clocks:
+                    effects.standing = (INTERRUPTED, self._counts())
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
+
+    def _agreeing(self, record: Any, writer: str, lanes: list[LaneEntry[S]]) -> list[LaneEntry[S]]:
+        """Return the lanes that have read what the clock's decision had seen; for the others it is void."""
+        counts = self._counts()
+        agreeing = [lane for lane in lanes if has_seen(record, lane.channel, counts[lane.channel])]
+        for lane in lanes:
+            if lane not in agreeing:
+                lane.next_control[writer] = record.sequence + 1
+                lane.is_dirty = True
+        return agreeing
+
+    def _counts(self) -> dict[int, int]:
+        """Return the next sequence of the first writer, by channel."""
+        writer = self._writers[0]
+        return {lane.channel: lane.counts.get(writer, 0) for lane in self._lanes.values()}
 
     def _end(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
         self._ends[writer] = (record, offset)
@@ -217,6 +296,7 @@ class CallFlow(Generic[S, W, R]):
         for lane in self._lanes.values():
             lane.next_control |= {ended_writer: ended.sequence + 1 for ended_writer, (ended, _) in self._ends.items()}
         self.is_ended = True
+        effects.standing = ("complete", self._counts()) if self._clocks else None
         self._ended_offset = max(at for _, at in self._ends.values())
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.channel == CALL_CHANNEL):
             lane.released_offset = self._ended_offset
@@ -226,13 +306,7 @@ class CallFlow(Generic[S, W, R]):
 
     def _open(self, record: Any) -> None:
         started: Started = record.started
-        if not started.channels or [c.channel for c in started.channels] != list(range(len(started.channels))):
-            raise PoisonError("a started record lists its channels from 0 without holes")
-        for channel in started.channels:
-            if channel.sample_rate_hz not in (8000, 16000):
-                raise PoisonError(
-                    f"channel {channel.channel} has {channel.sample_rate_hz} Hz; 8000 and 16000 are supported"
-                )
+        check_channels(started)
         lanes = [Lane(channel=channel, started=started) for channel in started.channels]
         states = [self._logic.open(lane) for lane in lanes]
         self._started = started
@@ -245,34 +319,19 @@ class CallFlow(Generic[S, W, R]):
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
     def _writer_of(self, record: Any) -> str:
-        writer = record.stage if isinstance(record, CallAnnotation) else self._writers[0]
-        if writer not in self._writers:
+        writer = getattr(record, "stage", self._writers[0])
+        if writer not in self._writers and not (writer in self._clocks and record.kind == "interrupted"):
             raise PoisonError(f"{writer!r} is not a writer of this topic")
         return writer
 
-    def _is_sequenced(self, record: Any) -> bool:
-        return bool(record.kind != "tail")
-
     def _is_repeat(self, record: Any, writer: str) -> bool:
         lane = self._lanes.get(record.channel)
-        counts = {} if lane is None else lane.next_control if record.channel == CALL_CHANNEL else lane.next_sequence
-        return not self._is_sequenced(record) or record.sequence < counts.get(writer, 0)
+        counts = {} if lane is None else lane.counts
+        return bool(record.kind == "tail" or record.sequence < counts.get(writer, 0))
 
     def _stamp(self, lane: LaneEntry[S], draft: Draft) -> Any:
-        sequence = lane.output_sequence
-        lane.output_sequence += draft.counted
         extra: dict[str, Any] = {"stage": self._stage} if self._writes is CallAnnotation else {}
-        return self._writes(
-            call_id=self.call_id,
-            kind=draft.kind,
-            channel=lane.channel,
-            sequence=sequence,
-            start_sample=draft.start_sample,
-            sample_rate_hz=lane.rate,
-            capture_time_ms=lane.capture_time_ms(draft.start_sample),
-            **extra,
-            **draft.body,
-        )
+        return self._writes(**lane.envelope(draft), call_id=self.call_id, **extra, **draft.body)
 
     def _hold(self, lane: LaneEntry[S], held: Held) -> None:
         lane.held.append(held)
@@ -291,51 +350,25 @@ class CallFlow(Generic[S, W, R]):
                 if snapshot is None:
                     continue
             waiting = {(writer, ended.sequence) for writer, (ended, _) in self._ends.items()}
-            needed = snapshot.needed_sequence if snapshot else None
-            kept: deque[Held] = deque()
-            for held in lane.held:
-                is_needed = (
-                    (held.writer, held.sequence) in waiting
-                    if held.is_control
-                    else needed is not None and held.sequence >= needed
-                )
-                if is_needed:
-                    kept.append(held)
-                    continue
-                lane.released_offset = max(lane.released_offset, held.offset)
+            for held in lane.let_go(snapshot.needed_sequence if snapshot else None, waiting):
                 self._references[held.offset] -= 1
                 if not self._references[held.offset]:
                     del self._references[held.offset]
                     effects.released.append(held.offset)
-            lane.held = kept
             lane.is_dirty = False
             effects.states.append(self._lane_state(lane, snapshot))
 
     def _lane_state(self, lane: LaneEntry[S], snapshot: Snapshot | None) -> LaneState:
-        needed = snapshot.needed_sequence if snapshot else None
-        is_control = lane.channel == CALL_CHANNEL
-        return LaneState(
-            version=STATE_VERSION,
-            call_id=self.call_id,
-            channel=lane.channel,
-            positions=tuple(
-                LanePosition(
-                    writer=writer,
-                    needed_sequence=lane.next_sequence.get(writer, 0) if needed is None else needed,
-                    next_sequence=max(lane.next_sequence.get(writer, 0), lane.done_sequence.get(writer, 0)),
-                    next_control=lane.next_control.get(writer, 0),
-                )
-                for writer in self._writers
-            ),
-            output_sequence=lane.output_sequence,
-            anchor_sample=lane.anchor[0] if lane.anchor else None,
-            anchor_time_ms=lane.anchor[1] if lane.anchor else None,
-            released_offset=lane.released_offset,
-            generation=self._generation,
-            ended_offset=self._ended_offset if is_control else None,
-            poison_offset=self._poison_offset if is_control else None,
-            started=self._started if is_control else None,
-            logic=snapshot.data if snapshot else None,
+        state = state_of(lane, snapshot, self.call_id, (*self._writers, *self._clocks), self._generation)
+        if lane.channel != CALL_CHANNEL:
+            return state
+        return replace(
+            state,
+            ended_offset=self._ended_offset,
+            poison_offset=self._poison_offset,
+            feed_epochs=tuple(self._feeds.epochs),
+            feed_state=self._feeds.state,
+            started=self._started,
         )
 
     def _restore(self, restored: Mapping[int, LaneState]) -> None:
@@ -345,13 +378,15 @@ class CallFlow(Generic[S, W, R]):
         self._poison_offset = control.poison_offset
         self._ended_offset = control.ended_offset
         self.is_ended = control.ended_offset is not None
-        self._lanes[CALL_CHANNEL] = restored_entry(LaneEntry(CALL_CHANNEL, control_rate(control.started)), control)
+        self._feeds = restored_feeds(control.feed_epochs, control.feed_state)
+        entry: LaneEntry[S] = LaneEntry(CALL_CHANNEL, control_rate(control.started))
+        self._lanes[CALL_CHANNEL] = restored_entry(entry, control, self._first_offset)
         for channel in control.started.channels:
             lane = Lane(channel=channel, started=control.started)
-            entry: LaneEntry[S] = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
+            entry = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
             state = restored.get(channel.channel)
             if state is not None:
-                restored_entry(entry, state)
+                restored_entry(entry, state, self._first_offset)
             entry.state = (
                 self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state.logic)
             )

@@ -17,6 +17,17 @@ def control_rate(started: Started) -> int:
     return max(channel.sample_rate_hz for channel in started.channels)
 
 
+def check_channels(started: Started) -> None:
+    """Refuse a start whose channels no stage could work with. Raises PoisonError."""
+    if not started.channels or [channel.channel for channel in started.channels] != list(range(len(started.channels))):
+        raise PoisonError("a started record lists its channels from 0 without holes")
+    for channel in started.channels:
+        if channel.sample_rate_hz not in (8000, 16000):
+            raise PoisonError(
+                f"channel {channel.channel} has {channel.sample_rate_hz} Hz; 8000 and 16000 are supported"
+            )
+
+
 def check_control_rate(record: Any, started: Started) -> None:
     """Refuse a control record that counts samples at another rate than the call's. Raises PoisonError."""
     if started.channels and record.sample_rate_hz != (rate := control_rate(started)):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import CallRefusedError, InputError
+from pipeline.core.feeds import Grant
 from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, check_roles, feed_call
 from pipeline.ingest.formats import RawFormat
 from pipeline.ingest.pacing import FeedStopped, Pace, Speed
@@ -25,10 +26,10 @@ class Outlet(Protocol):
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool) -> tuple[int, int] | None:
-        """Take a call for this feed; None when it is complete already. A call that ``is_new`` is not looked up.
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+        """Take a call for this feed. A call that ``is_new`` is not looked up.
 
-        Returns the epoch of the feed, and the sequence control records go on with (0: the call is new).
+        Raises CallRefusedError when it is complete, or live and not to be taken over.
         """
 
     def leave(
@@ -75,6 +76,7 @@ class Intake:
     connect: Callable[[], Outlet]
     listener: Listener
     call_id: str | None = None
+    take_over: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     _outlet: Outlet | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,10 +92,13 @@ class Intake:
                 outlet = self._connected()
                 known_id = self.call_id or source.call_id
                 call_id = known_id or self.new_call_id()
-                grant = outlet.take(call_id, tenant=self.options.tenant, is_new=known_id is None)
-                if grant is None:
-                    raise InputError(source.name, f"call {call_id} is complete already")
-                feed_epoch, next_control = grant
+                is_ours = self.call_id is None and source.call_id is not None  # begun by an earlier run of this feed
+                grant = outlet.take(
+                    call_id,
+                    tenant=self.options.tenant,
+                    is_new=known_id is None,
+                    take_over=self.take_over or is_ours,
+                )
                 self.listener.began(source, call_id, audio.duration_seconds)
                 fed, next_sequence = feed_call(
                     audio,
@@ -102,19 +107,21 @@ class Intake:
                     delivery=outlet.delivery(),
                     pace=Pace(speed=self.speed, monotonic=time.monotonic, wait_stopped=self._wait_stopped),
                     capture_start_ms=time.time_ns() // 1_000_000,
-                    feed_epoch=feed_epoch,
-                    next_control=next_control,
+                    feed_epoch=grant.feed_epoch,
+                    next_control=grant.next_control,
                     on_progress=lambda seconds: self.listener.progressed(source, seconds),
                 )
         except InputError as error:
             return FedCall(source=error.source, outcome="refused", reason=error.reason)
+        except CallRefusedError as error:
+            return FedCall(source=source.name, outcome="refused", reason=str(error))
         except FeedStopped:
             return FedCall(source=source.name, outcome="interrupted", reason="stopped")
         state = "complete" if fed.outcome == "ended" else "interrupted"
         outlet.leave(
             call_id,
             state=state,
-            feed_epoch=feed_epoch,
+            feed_epoch=grant.feed_epoch,
             next_sequence=next_sequence,
             tenant=self.options.tenant,
         )

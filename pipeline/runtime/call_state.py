@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from aiokafka.partitioner import murmur2
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from pipeline.core.errors import NotReadyError
+from pipeline.core.errors import CallRefusedError, NotReadyError
+from pipeline.core.feeds import Grant
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.broker import bootstrap_servers
+from pipeline.runtime.crash_points import reach
 from pipeline.runtime.produce import AudioProducer, Delivery
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import partitions_of
@@ -33,8 +37,25 @@ def partition_of(call_id: str, partitions: int) -> int:
     return int(murmur2(call_id.encode()) & 0x7FFFFFFF) % partitions
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a call stands: its state, and the offset at which the feed that holds it took it."""
+
+    state: CallState
+    taken_at: int
+
+
 def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) -> CallState | None:
-    """Return the latest state of a call, None when there is none.
+    """Return the latest state of a call, None when there is none. Raises as `read_standing`."""
+    standing = read_standing(settings, call_id, codec=codec)
+    return None if standing is None else standing.state
+
+
+def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = None) -> Standing | None:
+    """Return where a call stands, None when nothing is known of it.
+
+    The highest epoch counts, and of its records the last; what was said for an earlier feed behind it does not count. Of two feeds that
+    take a call at the same time, the first record of the epoch holds it.
 
     Reads the one partition of the call, from its beginning to where it ends now. Raises NotReadyError when the broker
     or the topic is not there, or reading takes longer than 30 s.
@@ -53,17 +74,26 @@ def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) 
         first, end = consumer.get_watermark_offsets(partition, timeout=READ_SECONDS)
         partition.offset = first
         consumer.assign([partition])
-        return _latest(consumer, call_id, position=first, end=end, deadline=deadline, codec=codec)
+        found: Standing | None = None
+        for offset, state in _states(consumer, call_id, position=first, end=end, deadline=deadline, codec=codec):
+            if state is None:
+                found = None
+            elif found is None or state.feed_epoch > found.state.feed_epoch:
+                found = Standing(state, offset)
+            elif state.feed_epoch == found.state.feed_epoch:
+                found = replace(found, state=state)
+        return found
     except KafkaException as error:
         raise NotReadyError(f"topic {name}: {error.args[0].str()}") from None
     finally:
         consumer.close()
 
 
-def _latest(
+def _states(
     consumer: Consumer, call_id: str, *, position: int, end: int, deadline: float, codec: Codec
-) -> CallState | None:
-    key, found = call_id.encode(), None
+) -> Iterator[tuple[int, CallState | None]]:
+    """Yield (offset, state) of every record of the call below ``end``; None for a tombstone."""
+    key = call_id.encode()
     while position < end:
         if time.monotonic() > deadline:
             raise NotReadyError(f"topic call.state: could not be read to its end within {READ_SECONDS:.0f} s")
@@ -79,10 +109,9 @@ def _latest(
         position = message.offset() + 1
         if message.key() == key:
             try:
-                found = codec.decode(message.value(), CallState) if message.value() else None
+                yield message.offset(), codec.decode(message.value(), CallState) if message.value() else None
             except CodecError as error:
                 raise NotReadyError(f"topic call.state: the state of call {call_id} is unreadable: {error}") from None
-    return found
 
 
 class CallOutlet:
@@ -97,34 +126,50 @@ class CallOutlet:
         """Return where the records of one call go."""
         return self._producer.delivery()
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool) -> tuple[int, int] | None:
-        """Take a call for a feed by writing that it is live under the next epoch.
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+        """Take a call for a feed, by writing that it is live under the next epoch and reading that back.
 
-        Returns the epoch and the sequence control records go on with (0 for a call that was not interrupted); None when
-        the call is complete, and then nothing is written. A call that ``is_new`` is not looked up. Raises NotReadyError
-        or FailedError.
+        A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it.
+        Raises CallRefusedError (complete, or live), NotReadyError or FailedError; when refused, nothing of the call has changed.
         """
-        known = None if is_new else read_state(self._settings, call_id)
-        if known is not None and known.state == "complete":
-            return None
-        epoch = 1 if known is None else known.feed_epoch + 1
-        next_sequence = {} if known is None else known.next_sequence
-        self._write(call_id, "live", epoch, next_sequence, tenant)
-        return epoch, next_sequence.get(str(CALL_CHANNEL), 0)
+        if is_new:
+            self._write(call_id, "live", 1, {}, tenant)
+            return Grant(feed_epoch=1, next_control=0)
+        known = read_standing(self._settings, call_id)
+        if known is not None and known.state.state == "complete":
+            raise CallRefusedError(f"call {call_id} is complete already")
+        if known is not None and known.state.state == "live" and not take_over:
+            raise CallRefusedError(self._is_live(call_id, known.state))
+        epoch = 1 if known is None else known.state.feed_epoch + 1
+        next_sequence = {} if known is None else known.state.next_sequence
+        offset = self._write(call_id, "live", epoch, next_sequence, tenant)
+        reach("ingest", "taken")
+        now = read_standing(self._settings, call_id)
+        if now is None or now.state.feed_epoch != epoch or now.taken_at != offset:
+            raise CallRefusedError(f"call {call_id} was taken by another feed at the same time")
+        return Grant(feed_epoch=epoch, next_control=next_sequence.get(str(CALL_CHANNEL), 0))
+
+    def _is_live(self, call_id: str, state: CallState) -> str:
+        since = datetime.fromtimestamp(state.time_ms / 1000, UTC).isoformat(timespec="seconds")
+        idle = self._settings.ingest.idle_seconds
+        return (
+            f"call {call_id} is fed by another feed since {since}; it may be resumed when that is silent for {idle:g} s, "
+            "or taken over (--take-over)"
+        )
 
     def leave(
         self, call_id: str, *, state: str, feed_epoch: int, next_sequence: Mapping[str, int], tenant: str | None
     ) -> None:
         """Say that the call is complete or interrupted. Raises NotReadyError or FailedError."""
+        reach("ingest", "fed")
         self._write(call_id, state, feed_epoch, next_sequence, tenant)
+        reach("ingest", "left")
 
     def close(self) -> None:
         """Let go of the broker."""
         self._producer.close()
 
-    def _write(
-        self, call_id: str, state: str, epoch: int, next_sequence: Mapping[str, int], tenant: str | None
-    ) -> None:
+    def _write(self, call_id: str, state: str, epoch: int, next_sequence: Mapping[str, int], tenant: str | None) -> int:
         record = CallState(
             call_id=call_id,
             state=state,
@@ -133,4 +178,4 @@ class CallOutlet:
             tenant=tenant,
             time_ms=time.time_ns() // 1_000_000,
         )
-        self._producer.write_state(record)
+        return self._producer.write_state(record)

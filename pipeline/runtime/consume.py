@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.core.errors import FatalError, NotReadyError, PoisonError
 from pipeline.core.ids import CALL_CHANNEL
+from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import decode, open_consumer, partitions_of
@@ -230,10 +231,12 @@ class _Runner:
             except CodecError as error:
                 letters.append(self._letter(message, error))
         letters += self._write_records(records)
+        reach(STAGE, "stored")
         if letters:
             with suppress(PoisonError):  # the dead letter itself tells what is missing
                 self._write([record for letter in letters for record in _degraded(letter)])
             self._reject(letters)
+            reach(STAGE, "letters_delivered")
             for letter in letters:
                 place = {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset}
                 log.warning("record rejected: %s", letter.reason, extra=place)
@@ -275,6 +278,7 @@ class _Runner:
         offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
+            reach(STAGE, "committed")
         except KafkaException as error:
             cause: KafkaError = error.args[0]
             if cause.fatal():

@@ -1,25 +1,74 @@
 """The changelog of a stage: a Faust table (in-memory store, compacted topic), written with confirmation.
 
+A worker that stood still may write a state behind a newer one of its successor. The header ``progress`` of every state says how far
+it has come, and a restoration takes no step back.
+
 Faust's own table writes go through a buffer whose loss is only logged, and belong to "the current event", which a call's task does
 not have. So values are sent to the table's changelog topic directly and confirmed; the table itself restores them after a rebalance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
-from pipeline.core.errors import FatalError
-from pipeline.core.flow import STATE_VERSION
+from pipeline.core.entries import STATE_VERSION
+from pipeline.core.errors import CallscribeError, FatalError
 from pipeline.core.ids import CALL_CHANNEL
+from pipeline.runtime.crash_points import reach
 from schemas.codec import Codec, CodecError
 from schemas.records import LaneState
+
+PROGRESS = "progress"  # header of every state: how far it has come
+PROGRESS_FORMAT = struct.Struct(">qqq")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a state has come: consumer generation of its writer, records read and written, highest offset released."""
+
+    generation: int
+    records: int
+    released: int
+
+    @classmethod
+    def of(cls, state: LaneState) -> Progress:
+        """Return the progress of a state."""
+        read = sum(position.next_sequence + position.next_control for position in state.positions)
+        return cls(state.generation, read + state.output_sequence, state.released_offset)
+
+    @classmethod
+    def parse(cls, headers: Iterable[tuple[str, bytes]] | None) -> Progress | None:
+        """Return the progress in a record's headers, None where there is none."""
+        value = dict(headers or ()).get(PROGRESS, b"")
+        return cls(*PROGRESS_FORMAT.unpack(value)) if len(value) == PROGRESS_FORMAT.size else None
+
+    def to_bytes(self) -> bytes:
+        """Return the value of the header."""
+        return PROGRESS_FORMAT.pack(*astuple(self))
+
+    def is_stale(self, newest: Progress) -> bool:
+        """Return whether a worker that had lost its partitions wrote this behind ``newest``."""
+        return (
+            self.generation <= newest.generation and self.records < newest.records and self.released <= newest.released
+        )
 
 
 class Confirmed(Protocol):
     """Records that are confirmed together, as `pipeline.runtime.outbox.Burst`."""
 
-    async def put(self, topic: str, *, key: bytes, value: bytes | None, partition: int) -> None:
+    async def put(
+        self,
+        topic: str,
+        *,
+        key: bytes,
+        value: bytes | None,
+        partition: int,
+        headers: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Hand over a record."""
 
     async def delivered(self) -> None:
@@ -36,16 +85,21 @@ class Writing(Protocol):
 class LaneStates:
     """Lane states by call and channel. ``table`` is the Faust table that restores them, ``topic`` the name of its changelog."""
 
-    def __init__(self, table: Any, topic: str, outbox: Writing, codec: Codec) -> None:
+    def __init__(self, table: Any, topic: str, outbox: Writing, codec: Codec, *, stage: str = "") -> None:
         self._table = table
+        self._stage = stage
         self._topic = topic
         self._outbox = outbox
         self._codec = codec
         self._cache: dict[bytes, LaneState] = {}  # what was written since the last rebalance
+        self._newest: dict[bytes, Progress] = {}  # of a restoration
+        apply = table.data.apply_changelog_batch
+        table.data.apply_changelog_batch = lambda batch, **codecs: self._restore(apply, batch, codecs)
 
     def forget_cache(self) -> None:
         """Drop what was written: after a rebalance the table is restored from the changelog."""
         self._cache.clear()
+        self._newest.clear()
 
     def of_call(self, call_id: str) -> dict[int, LaneState]:
         """Return the call's lane states by channel; empty for an unknown call. Raises FatalError on an unreadable one."""
@@ -64,7 +118,8 @@ class LaneStates:
         burst = self._outbox.burst()
         for state in states:
             key = _key(state.call_id, state.channel)
-            await burst.put(self._topic, key=key, value=self._codec.encode(state), partition=partition)
+            headers = {PROGRESS: Progress.of(state).to_bytes()}
+            await burst.put(self._topic, key=key, value=self._codec.encode(state), partition=partition, headers=headers)
             self._cache[key] = state
         await burst.delivered()
 
@@ -77,15 +132,35 @@ class LaneStates:
             await burst.delivered()
             self._cache.pop(key, None)
             self._table.data.pop(key, None)
+            reach(self._stage, "state_deleted")
 
-    def ended(self) -> Iterable[tuple[int, str, int]]:
-        """Yield (partition, call_id, ended_offset) of every restored call that has ended."""
+    def calls(self) -> Iterable[tuple[int, LaneState]]:
+        """Yield (partition, state of the control lane) of every restored call."""
         partitions = self._table.data._key_partition
         for key, value in list(self._table.data.items()):
             if key.endswith(b"/-1") and value is not None and key in partitions:
-                state = self._decode(value)
-                if state.ended_offset is not None:
-                    yield partitions[key], state.call_id, state.ended_offset
+                yield partitions[key], self._decode(value)
+
+    def _restore(self, apply: Callable[..., None], batch: Iterable[Any], codecs: Mapping[str, Any]) -> None:
+        """Let the table take in a batch of the changelog, without states that are older than one before them."""
+        apply(self._without_stale(batch), **codecs)
+
+    def _without_stale(self, batch: Iterable[Any]) -> Iterator[Any]:
+        for event in batch:
+            progress = Progress.parse(event.message.headers)
+            if progress is not None:
+                newest = self._newest.get(event.key) or self._progress_of(event.key)
+                if newest is not None and progress.is_stale(newest):
+                    continue
+                self._newest[event.key] = progress
+            yield event
+
+    def _progress_of(self, key: bytes) -> Progress | None:
+        """Return how far the state has come that an earlier restoration left in the table."""
+        value = self._table.data.get(key)
+        with contextlib.suppress(CallscribeError):  # an unreadable one is told when its call is read
+            return None if value is None else Progress.of(self._decode(value))
+        return None
 
     def _get(self, call_id: str, channel: int) -> LaneState | None:
         key = _key(call_id, channel)

@@ -80,11 +80,12 @@ class AudioProducer:
         """Return where the records of one call go."""
         return Delivery(self._producer, self._audio, self._codec)
 
-    def write_state(self, state: CallState) -> None:
-        """Write where a call stands; returns when it is acknowledged. Raises NotReadyError or FailedError."""
+    def write_state(self, state: CallState) -> int:
+        """Write where a call stands; returns its offset when it is acknowledged. Raises NotReadyError or FailedError."""
         delivery = Delivery(self._producer, self._state, self._codec)
         delivery.put(state.call_id, state)
         delivery.wait()
+        return delivery.last_offset
 
     def close(self) -> None:
         """Let go of the broker; what was not waited for is dropped."""
@@ -114,6 +115,7 @@ class Delivery:
         self._lock = threading.Lock()
         self._pending = 0
         self._error: KafkaError | None = None
+        self.last_offset = -1  # of the last record that was acknowledged
 
     def send(self, record: CallAudio) -> None:
         """Hand over a record; waits while the queue is full.
@@ -147,9 +149,11 @@ class Delivery:
             self._producer.poll(POLL_SECONDS)
         self._raise_lost()
 
-    def _delivered(self, error: KafkaError | None, _: Any) -> None:
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
         with self._lock:
             self._pending -= 1
+            if error is None:
+                self.last_offset = message.offset()
             self._error = self._error or error
 
     def _raise_lost(self) -> None:

@@ -99,6 +99,10 @@ class IngestSettings(Section):
     record_seconds: float = Field(0.5, ge=0.02, le=2.0)
     queue_max_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024)
     max_channels: int = Field(32, ge=1)
+    idle_seconds: float = Field(60.0, ge=1, description="A feed that is silent for so long is closed as interrupted")
+    paused_idle_seconds: float = Field(
+        3600.0, ge=1, description="The same for a paused call, which is silent on purpose"
+    )
 
 
 class VadSettings(Section):
@@ -215,7 +219,11 @@ class RuntimeSettings(Section):
     threads: int = Field(0, ge=0, description="Inference threads of a worker; 0: one per core")
     commit_interval_seconds: float = Field(1.0, gt=0)
     stream_buffer_records: int = Field(512, ge=64)
-    pending_records: int = Field(2048, ge=64, description="Records in memory that wait for compute, per worker")
+    pending_records: int = Field(16_384, ge=64, description="Records in memory that wait for compute, per worker")
+    pending_mb: int = Field(64, ge=8, description="Their size; a worker with a backlog takes about twice that")
+    max_deaths: int = Field(
+        3, ge=1, description="A record that has ended the process so often goes to the dead letters"
+    )
     instance_id: str = Field("", description="Static group membership; the pod name")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "plain"] = "plain"

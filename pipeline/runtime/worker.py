@@ -1,46 +1,40 @@
 """A stage as a Faust worker.
 
-The agent only distributes what a fetch brought: every call has a task of its own, which decodes, runs the stage's `CallFlow`, and
-carries its effects out. The delivery guarantee, in this order for every burst of records of a call:
-
-1. decode; what cannot be used goes to the dead-letter topic and marks the call degraded;
-2. outputs are sent in order, and all of them are acknowledged by the broker;
-3. lane states are written to the changelog, and acknowledged;
-4. input offsets are released to the ledger, which says in order what may be committed.
-
-Anything else ends the process at once (`os._exit`), with nothing committed. A rebalance drops every call's task and state; the log
-delivers what was not released again.
+The agent only distributes what a fetch brought: every call has a task of its own, which runs the stage's `CallFlow` and has its
+effects carried out (`pipeline.runtime.carrying`). Anything that is neither done nor poison ends the process at once, with nothing
+committed. A rebalance drops every call's task and state; the log delivers what was not released again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-import time
-import traceback
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.structs import TopicPartition
 from faust.types.tuples import TP
 
 import topics
 from pipeline.core.contract import StageSpec
-from pipeline.core.errors import CallscribeError, FatalError, PoisonError
-from pipeline.core.flow import CallFlow, Effects
+from pipeline.core.errors import FatalError, PoisonError, StaleStateError
+from pipeline.core.feeds import INTERRUPTED
+from pipeline.core.flow import CallFlow
 from pipeline.core.ids import call_id_of_key
-from pipeline.runtime.dead_letters import dead_letter
+from pipeline.runtime.carrying import Carrier
+from pipeline.runtime.crash_points import reach
+from pipeline.runtime.exits import exit_hard
+from pipeline.runtime.idle import Silence
 from pipeline.runtime.inference import inference_of
 from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
-from pipeline.runtime.outbox import Burst, Outbox
+from pipeline.runtime.outbox import Outbox
+from pipeline.runtime.positions import Positions, Start
+from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.room import Room
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import Fetched
-from schemas.codec import Codec, CodecError
-from schemas.records import LaneState
+from schemas.codec import Codec
 
 log = logging.getLogger("callscribe.worker")
 
@@ -49,28 +43,15 @@ SWEEP_SECONDS = 5.0
 COUNTS_SECONDS = 60.0  # between two lines of the log that tell how much was inferred, and what was skipped
 
 
-def exit_hard(error: BaseException) -> None:
-    """End the process at once; nothing it holds is acknowledged.
-
-    The text of an error that is not ours may quote a record: its type and the places it went through are logged, not its text.
-    """
-    if isinstance(error, CallscribeError):
-        log.critical("worker stops: %s", error)
-    else:
-        log.critical("worker stops: %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(1)
-
-
 @dataclass(slots=True)
 class _Call:
-    """One call in this worker: its flow, and the records that wait for it."""
+    """One call in this worker: its flow, and the records that wait for it or are in work."""
 
     call_id: str
     partition: int
     flow: CallFlow[Any, Any, Any]
     inbox: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    inside: list[int] = field(default_factory=list)  # sizes of records that take room, in order
     task: asyncio.Task[None] | None = None
 
 
@@ -88,29 +69,34 @@ class StageWorker:
         logic: Any,
         engine: Any,
     ) -> None:
-        prefix = settings.topics.prefix
         self._app = app
         self._spec = spec
         self._settings = settings
-        self._codec = codec
         self._outbox = outbox
         self._logic = logic
         runtime = settings.runtime
         self._inference = None if engine is None else inference_of(engine, runtime)
-        self._input_name = topics.topic(spec.input).full_name(prefix)
-        self._output_name = topics.topic(spec.output).full_name(prefix)
-        self._dead_letters_name = topics.topic("dead-letters").full_name(prefix)
+        self._input_name = topics.topic(spec.input).full_name(settings.topics.prefix)
         table = app.Table(
             "state", partitions=settings.partitions, key_type=bytes, value_type=bytes
         )  # raw by the app's settings
-        self._states = LaneStates(table, table.changelog_topic.get_topic_name(), outbox, codec)
+        self._states = LaneStates(table, table.changelog_topic.get_topic_name(), outbox, codec, stage=spec.name)
+        self._positions = Positions(app, self._input_name)
+        self._pulse = Pulse(settings.kafka.session_timeout_seconds / 2, _stood_still)
+        self._carrier = Carrier(
+            spec, settings, codec, outbox, self._states, self._inference, self._pulse, self._is_condemned
+        )
         self._generation = -1
         self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
         self._ledgers: dict[int, Ledger] = {}
-        self._starts: dict[int, int] = {}
+        self._starts: dict[int, Start] = {}
         self._calls: dict[str, _Call] = {}
         self._ended: dict[int, dict[str, int]] = defaultdict(dict)
-        self._room = asyncio.Semaphore(runtime.pending_records)
+        self._sleeping: dict[str, int] = {}  # partition of calls that have not spoken since the partitions came
+        self._silence = Silence()
+        self._in_hand: set[int] = set()  # partitions whose commit names a record that is being processed
+        self._taking_over = asyncio.Lock()
+        self._room = Room(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
 
     def attach(self) -> None:
         """Register the agent, the rebalance signals and the timer with the app."""
@@ -133,7 +119,7 @@ class StageWorker:
             app.consumer.released.clear()
             await asyncio.sleep(0)
             try:
-                self._starts = await self._fix_starts()
+                self._starts = await self._positions.starts(self._settings.runtime.max_deaths)
             except Exception as error:
                 exit_hard(error)
 
@@ -147,6 +133,7 @@ class StageWorker:
 
     async def _consume(self, stream: Any) -> Any:
         self._outbox.start()
+        self._pulse.start()
         if self._inference is not None:
             self._inference.start()
         async for event in stream.noack().events():
@@ -162,16 +149,13 @@ class StageWorker:
         """Give the records of a fetch to their calls; waits while too many are in memory."""
         if fetched.generation < self._generation or fetched.generation <= self._closed_generation:
             return  # delivered before a rebalance: it will be delivered again
-        if fetched.generation > self._generation:
-            await self._drop_calls()
-            self._generation = fetched.generation
-            for partition, call_id, offset in self._states.ended():
-                self._ended[partition][call_id] = offset
+        await self._take_over(fetched.generation)
         ledgers = self._ledgers  # others take their place when a rebalance comes while this waits
         for record in fetched.records:
+            start = self._starts.get(record.partition)
             ledger = ledgers.get(record.partition)
             if ledger is None:
-                ledger = ledgers[record.partition] = Ledger(record.partition, self._starts.get(record.partition))
+                ledger = ledgers[record.partition] = Ledger(record.partition, start.offset if start else None)
             ledger.add(record.offset)
             if record.headers and self._spec.skips(dict(record.headers)):
                 self._release(record.partition, record.offset)
@@ -179,32 +163,84 @@ class StageWorker:
             try:
                 call_id = call_id_of_key(record.key)
             except PoisonError as error:
-                await self._bury(record, error)
+                await self._carrier.bury(record, error)
                 if self._ledgers is not ledgers:
                     return
                 self._release(record.partition, record.offset)
                 continue
-            await self._room.acquire()
-            if self._ledgers is not ledgers:
-                self._room.release()
+            is_careful = start is not None and start.is_careful(record.offset)
+            if is_careful and not await self._take_in_hand(record, ledgers):
                 return
-            self._call(call_id, record.partition).inbox.put_nowait(record)
+            size = len(record.value or b"")
+            await self._room.enter(size)
+            if self._ledgers is not ledgers:
+                self._room.leave(size)
+                return
+            call = self._call(call_id, record.partition)
+            call.inside.append(size)
+            call.inbox.put_nowait(record)
+            if is_careful:
+                await self._room.empty()
+
+    async def _take_in_hand(self, record: Any, ledgers: dict[int, Ledger]) -> bool:
+        """Let one record alone into the worker, and have the broker remember which: it may end the process.
+
+        Returns False when the partitions are on their way to somebody else.
+        """
+        await self._room.empty()
+        if self._ledgers is not ledgers:
+            return False
+        start, head = self._starts[record.partition], ledgers[record.partition].head
+        assert head is not None
+        self._in_hand.add(record.partition)
+        return await self._positions.take_in_hand(start, record.partition, offset=record.offset, head=head)
+
+    async def _put_down(self) -> None:
+        """Have the broker forget what was in hand: this worker goes, and no record is to blame."""
+        for partition in self._in_hand:
+            start, ledger = self._starts[partition], self._ledgers.get(partition)
+            head = start.offset if ledger is None or ledger.head is None else ledger.head
+            await self._positions.put_down(start, partition, head=head)
+        self._in_hand.clear()
+
+    def _is_condemned(self, partition: int, offset: int) -> bool:
+        start = self._starts.get(partition)
+        return start is not None and start.is_condemned(offset)
+
+    async def _take_over(self, generation: int) -> None:
+        """Begin with the partitions of ``generation``: look for calls that have ended, and for calls that may never speak again."""
+        async with self._taking_over:
+            if generation <= self._generation:
+                return
+            await self._drop_calls()
+            self._generation = generation
+            self._silence.restart()
+            for partition, state in self._states.calls():
+                if state.ended_offset is not None:
+                    self._ended[partition][state.call_id] = state.ended_offset
+                elif state.feed_state != INTERRUPTED:
+                    self._sleeping[state.call_id] = partition
 
     def _call(self, call_id: str, partition: int) -> _Call:
         call = self._calls.get(call_id)
         if call is None:
+            start = self._starts.get(partition)
             flow: CallFlow[Any, Any, Any] = CallFlow(
                 call_id=call_id,
                 logic=self._logic,
                 writes=self._spec.writes,
                 writers=self._spec.writers,
+                clocks=self._spec.clocks,
                 stage=self._spec.name,
                 generation=self._generation,
                 restored=self._states.of_call(call_id),
+                read_from=start.offset if start else 0,
+                first_offset=start.first if start else 0,
             )
             call = _Call(call_id, partition, flow)
             call.task = asyncio.create_task(self._serve(call), name=f"call {call_id}")
             self._calls[call_id] = call
+            self._sleeping.pop(call_id, None)
         return call
 
     async def _give_up(self) -> None:
@@ -212,7 +248,8 @@ class StageWorker:
 
         What the next owner writes must be the newest, or its restart would find an older state.
         """
-        self._closed_generation = self._generation
+        self._closed_generation = self._app.consumer_generation_id
+        await self._put_down()
         await self._drop_calls()
         if not await self._outbox.settled(self._settings.kafka.session_timeout_seconds / 2):
             exit_hard(FatalError("partitions are given up while records are still on their way to the broker"))
@@ -224,103 +261,53 @@ class StageWorker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(sum(call.inbox.qsize() for call in calls.values())):
-            self._room.release()
+        for call in calls.values():
+            self._leave(call, len(call.inside))
         self._ended.clear()
+        self._sleeping.clear()
         self._states.forget_cache()
 
     # -- one call ------------------------------------------------------------------------------------------------
 
     async def _serve(self, call: _Call) -> None:
-        """Take the call's records in bursts until it has ended."""
+        """Take the call's records in bursts until it has ended, or its feed is gone."""
         try:
             while True:
                 records = [await call.inbox.get()]
                 while len(records) < MAX_BURST and not call.inbox.empty():
                     records.append(call.inbox.get_nowait())
-                try:
-                    await self._process(call, records)
-                finally:
-                    for _ in records:
-                        self._room.release()
-                if call.flow.is_ended and call.inbox.empty() and self._calls.get(call.call_id) is call:
+                carried = await self._carrier.carry(call.flow, call.partition, records)
+                if carried.ended_offset is not None:
+                    self._ended[call.partition][call.call_id] = carried.ended_offset
+                for offset in carried.released:
+                    self._release(call.partition, offset)
+                reach(self._spec.name, "released")
+                self._leave(call, len(records))
+                self._silence.hear(call.call_id)
+                is_over = call.flow.is_ended or call.flow.is_quiet
+                if is_over and call.inbox.empty() and self._calls.get(call.call_id) is call:
                     del self._calls[call.call_id]
+                    self._silence.forget(call.call_id)
                     return
         except asyncio.CancelledError:
             raise
+        except StaleStateError as error:
+            await self._read_again(call.partition, error)
         except Exception as error:
             exit_hard(error)
 
-    async def _process(self, call: _Call, records: list[Any]) -> None:
-        burst = self._outbox.burst()
-        states: dict[int, LaneState] = {}
-        released: list[int] = []
-        for record in records:
-            effects = await self._step(call, record)
-            for output in effects.outputs:
-                await self._send(call, output, burst)
-            states |= {state.channel: state for state in effects.states}
-            released += effects.released
-        await burst.delivered()
-        if states:
-            # The control lane last: the end of the call in it says that the other lanes are recorded.
-            await self._states.record(call.partition, sorted(states.values(), key=lambda state: -state.channel))
-        if call.flow.is_ended and -1 in states:
-            self._ended[call.partition][call.call_id] = states[-1].ended_offset or 0
-        for offset in released:
-            self._release(call.partition, offset)
-
-    async def _step(self, call: _Call, message: Any) -> Effects:
+    async def _read_again(self, partition: int, error: StaleStateError) -> None:
+        """Set the committed offset back, and start anew from there."""
         try:
-            record = self._codec.decode(message.value, self._spec.reads)
-            if record.call_id != call.call_id:
-                raise PoisonError("the record's call_id is not its key")
-            steps = call.flow.feed(record, message.offset)
-            work = next(steps)
-            while True:
-                if self._inference is None:
-                    raise FatalError(f"stage {self._spec.name} asks for inference and has no engine")
-                work = steps.send(await self._inference.infer(work))
-        except StopIteration as stop:
-            effects: Effects = stop.value
-            return effects
-        except (CodecError, PoisonError) as error:
-            await self._bury(message, error)
-            return call.flow.reject(
-                message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition
-            )
+            await self._positions.rewind(partition, error.offset)
+            reach(self._spec.name, "rewound")
+        finally:
+            exit_hard(error)
 
-    async def _send(self, call: _Call, output: Any, burst: Burst) -> None:
-        lane = call.flow.channels.get(output.channel)
-        await burst.put(
-            self._output_name,
-            key=call.call_id.encode("ascii"),
-            value=self._codec.encode(output),
-            partition=call.partition,
-            headers=self._spec.headers(output, lane) if lane is not None else None,
-        )
-
-    async def _bury(self, message: Any, error: Exception) -> None:
-        log.warning(
-            "record rejected: %s",
-            error,
-            extra={"topic": message.topic, "partition": message.partition, "offset": message.offset},
-        )
-        letter = dead_letter(
-            stage=self._spec.name,
-            error=error,
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            key=message.key,
-            value=message.value,
-            time_ms=time.time_ns() // 1_000_000,
-        )
-        burst = self._outbox.burst()
-        await burst.put(
-            self._dead_letters_name, key=message.key, value=self._codec.encode(letter), partition=message.partition
-        )
-        await burst.delivered()
+    def _leave(self, call: _Call, count: int) -> None:
+        for size in call.inside[:count]:
+            self._room.leave(size)
+        del call.inside[:count]
 
     # -- release -------------------------------------------------------------------------------------------------
 
@@ -331,50 +318,68 @@ class StageWorker:
             self._app.consumer.released[TP(self._input_name, partition)] = head
 
     async def _sweep(self) -> None:
-        """Delete the states of ended calls once the broker's committed offset has passed their last record."""
-        if self._app.rebalancing or not any(self._ended.values()):
+        """Delete the states of ended calls, and close the feeds of silent ones."""
+        app = self._app
+        if app.rebalancing or not app.tables.recovery.completed.is_set():
             return
-        generation = self._generation
+        generation = app.consumer_generation_id
+        if generation <= self._closed_generation:
+            return
         try:
-            committed = await self._committed()
+            await self._take_over(generation)
+            if any(self._ended.values()):
+                await self._delete_ended(generation)
+            if self._spec.clocks and (self._calls or self._sleeping):
+                await self._close_silent(generation)
+        except FatalError as error:
+            exit_hard(error)
         except Exception as error:  # the broker is away or the group rebalances: the next sweep comes in seconds
+            self._silence.restart()
             log.info("sweep put off", extra={"reason": type(error).__name__})
-            return
+
+    def _is_over(self, generation: int) -> bool:
+        return generation != self._generation or generation == self._closed_generation
+
+    async def _delete_ended(self, generation: int) -> None:
+        """Delete the states of ended calls once the broker's committed offset has passed their last record."""
+        committed = await self._positions.committed()
         for partition, calls in list(self._ended.items()):
             for call_id, offset in list(calls.items()):
-                if generation != self._generation or generation == self._closed_generation:
+                if self._is_over(generation):
                     return
                 if committed.get(partition, -1) > offset and call_id not in self._calls:
                     await self._states.delete(partition, call_id)
                     calls.pop(call_id, None)
 
+    async def _close_silent(self, generation: int) -> None:
+        """Write for every call that was silent for too long that its feed is gone; only what was read to its end is silent."""
+        ingest = self._settings.ingest
+        ends = await self._positions.ends()
+        known = {call.call_id: call.partition for call in self._calls.values()} | self._sleeping
+        for call_id, partition in known.items():
+            silent = self._silence.seconds(call_id)
+            if silent < ingest.idle_seconds or not self._has_read(partition, ends.get(partition)):
+                continue
+            call = self._call(call_id, partition)
+            record = None if call.inside else call.flow.idle_record(is_paused_too=silent >= ingest.paused_idle_seconds)
+            if record is None:
+                continue
+            if self._is_over(generation):
+                return
+            self._silence.hear(call_id)
+            log.warning("a feed is silent", extra={"call_id": call_id, "seconds": round(silent)})
+            await self._carrier.write_input(record, partition)
+
+    def _has_read(self, partition: int, end: int | None) -> bool:
+        """Return whether the partition was read to its end."""
+        ledger, start = self._ledgers.get(partition), self._starts.get(partition)
+        position = ledger.next_offset if ledger is not None else start.offset if start is not None else None
+        return position is not None and end is not None and position >= end
+
     async def _tell_counts(self) -> None:
         assert self._inference is not None
         log.info("inferred", extra={**self._inference.counted(), "calls": len(self._calls)})
 
-    async def _fix_starts(self) -> dict[int, int]:
-        """Return where reading starts in every assigned partition of the input, and commit it where nothing is committed yet.
 
-        What was fetched while the flow was stopped is dropped, and Faust seeks back to committed offsets only: in a partition
-        without one those records would be lost.
-        """
-        thread = self._app.consumer._thread
-        consumer = thread._ensure_consumer()
-        assigned = [TopicPartition(*tp) for tp in self._app.consumer.assignment() if tp.topic == self._input_name]
-        first = await thread.call_thread(consumer.beginning_offsets, assigned) if assigned else {}
-        committed = {tp: await thread.call_thread(consumer.committed, tp) for tp in assigned}
-        fresh = {tp: first[tp] for tp in assigned if committed[tp] is None}
-        if fresh:
-            await thread.call_thread(consumer.commit, fresh)
-        return {tp.partition: max(first[tp], committed[tp] or 0) for tp in assigned}
-
-    async def _committed(self) -> dict[int, int]:
-        """Return the committed offset of every assigned partition of the input, as the broker knows it."""
-        thread = self._app.consumer._thread
-        consumer = thread._ensure_consumer()
-        committed = {}
-        for tp in self._app.consumer.assignment():
-            if tp.topic == self._input_name:
-                offset = await thread.call_thread(consumer.committed, tp)
-                committed[tp.partition] = -1 if offset is None else offset
-        return committed
+def _stood_still(seconds: float) -> None:
+    exit_hard(FatalError(f"the process stood still for {seconds:.1f} s: its partitions may have another owner by now"))

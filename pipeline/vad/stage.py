@@ -30,6 +30,7 @@ SPEC = StageSpec(
     reads=CallAudio,
     writes=CallSpeech,
     writers=("ingest",),
+    clocks=("vad",),
     make_logic=lambda settings: logic.make(settings.vad),
     make_engine=_engine,
     headers=_headers,

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.replay import Replay
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.supervise import Supervisor
+from pipeline.runtime.tail import follow
 from pipeline.sink.stores import open_store
 from pipeline.sink.transcript import Transcript
 from pipeline.stages import STAGES
@@ -70,9 +71,11 @@ class System:
 
 
 @contextmanager
-def running(settings: Settings, *, workers: int = 1) -> Iterator[System]:
+def running(settings: Settings, *, workers: int = 1, environment: Mapping[str, str] | None = None) -> Iterator[System]:
     """Run every stage with ``settings``, whose topics exist."""
-    supervisor = Supervisor(settings.work_folder, STAGES, workers=workers, environment=environment_of(settings))
+    supervisor = Supervisor(
+        settings.work_folder, STAGES, workers=workers, environment=environment_of(settings) | dict(environment or {})
+    )
     supervisor.start()
     stop = threading.Event()
     try:
@@ -129,6 +132,13 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}"
         time.sleep(0.1)
+
+
+def wait_for_words(settings: Settings, call_id: str) -> None:
+    """Return when committed words of the call are on the topics."""
+    for record in follow(settings, call_id=call_id, from_beginning=True):
+        if record is not None and record.kind == "words":
+            return
 
 
 def _is_complete(store: Any, call_id: str) -> bool:

@@ -19,7 +19,8 @@ import soundfile
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Message
 
-from pipeline.core.errors import NotReadyError
+from pipeline.core.errors import CallRefusedError, NotReadyError
+from pipeline.core.feeds import Grant
 from pipeline.ingest.chunks import CallDescription, Feed
 from pipeline.runtime.call_state import CallOutlet, partition_of, read_state
 from pipeline.runtime.produce import AudioProducer
@@ -256,11 +257,20 @@ def test_states_of_many_calls_in_one_partition(kafka: Kafka) -> None:
     outlet = CallOutlet(settings)
     assert read_state(settings, "c0") is None
     for number in range(20):
-        assert outlet.take(f"c{number}", tenant=None, is_new=True) == (1, 0)
+        assert outlet.take(f"c{number}", tenant=None, is_new=True) == Grant(feed_epoch=1, next_control=0)
     outlet.leave("c3", state="interrupted", feed_epoch=1, next_sequence={"-1": 7, "0": 4}, tenant="t")
-    assert outlet.take("c3", tenant="t", is_new=False) == (2, 7)
+    assert outlet.take("c3", tenant="t", is_new=False) == Grant(feed_epoch=2, next_control=7)
     outlet.leave("c4", state="complete", feed_epoch=1, next_sequence={}, tenant=None)
-    assert outlet.take("c4", tenant=None, is_new=False) is None
+    with pytest.raises(CallRefusedError, match="complete"):
+        outlet.take("c4", tenant=None, is_new=False)
+    with pytest.raises(CallRefusedError, match="another feed since"):
+        outlet.take("c5", tenant=None, is_new=False)
+    assert outlet.take("c5", tenant=None, is_new=False, take_over=True).feed_epoch == 2
+    outlet.leave(
+        "c5", state="interrupted", feed_epoch=1, next_sequence={}, tenant=None
+    )  # of the feed that was there before
+    with pytest.raises(CallRefusedError, match="another feed since"):
+        outlet.take("c5", tenant=None, is_new=False)
     state = read_state(settings, "c3")
     assert isinstance(state, CallState)
     assert (state.state, state.feed_epoch, state.next_sequence) == ("live", 2, {"-1": 7, "0": 4})

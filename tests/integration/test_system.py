@@ -19,10 +19,9 @@ from pipeline.replay import Replay
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
-from pipeline.runtime.tail import follow
 from tests.integration.conftest import Kafka
 from tests.integration.postgres import PostgresServer
-from tests.integration.system import System, clip, replayed, running, wait_for
+from tests.integration.system import System, clip, replayed, running, wait_for, wait_for_words
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -76,7 +75,7 @@ def test_poison_goes_to_the_dead_letters_and_other_calls_are_unharmed(
     for record in fed[: len(fed) // 2]:
         delivery.send(record)
     delivery.wait()
-    _wait_for_words(system, "poisoned")
+    wait_for_words(system.settings, "poisoned")
     for name in ("call.audio", "call.speech", "call.annotations"):
         producer.produce(topic(name).full_name(prefix), key=b"poisoned", value=b"no avro at all", partition=0)
         producer.produce(topic(name).full_name(prefix), key=b"\xff", value=b"no call id as key", partition=0)
@@ -122,7 +121,7 @@ def test_a_killed_worker_changes_nothing(system: System, calls: Any, expected: A
         target=system.feed, args=([(f"killed-{stage}", calls[2]), (f"beside-{stage}", calls[1])],)
     )
     feeding.start()
-    _wait_for_words(system, f"killed-{stage}")
+    wait_for_words(system.settings, f"killed-{stage}")
     system.kill(stage)
     feeding.join()
     assert system.transcript(f"killed-{stage}") == expected[calls[2].name]
@@ -137,15 +136,8 @@ def test_two_workers_a_stage_and_postgresql(
         names = [(f"two-{number}-{call.name}", call) for number in range(2) for call in calls]
         feeding = threading.Thread(target=two.feed, args=(names,))
         feeding.start()
-        _wait_for_words(two, names[0][0])
+        wait_for_words(two.settings, names[0][0])
         two.kill("asr")
         feeding.join()
         for call_id, call in names:
             assert two.transcript(call_id) == expected[call.name]
-
-
-def _wait_for_words(system: System, call_id: str) -> None:
-    """Return when committed words of the call are on the topics."""
-    for record in follow(system.settings, call_id=call_id, from_beginning=True):
-        if record is not None and record.kind == "words":
-            return

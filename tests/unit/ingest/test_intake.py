@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.errors import NotReadyError
+from pipeline.core.errors import CallRefusedError, NotReadyError
+from pipeline.core.feeds import Grant
 from pipeline.ingest.feed import FeedOptions
 from pipeline.ingest.intake import Intake, feed_all
 from pipeline.ingest.pacing import Speed
@@ -38,11 +39,11 @@ class Topic:
     def wait(self) -> None:
         pass
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool) -> tuple[int, int] | None:
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
         if not is_new and call_id in self._complete:
-            return None
+            raise CallRefusedError(f"call {call_id} is complete already")
         self.states.append((call_id, "live"))
-        return 1, 0
+        return Grant(feed_epoch=1, next_control=0)
 
     def leave(
         self, call_id: str, *, state: str, feed_epoch: int, next_sequence: Mapping[str, int], tenant: str | None

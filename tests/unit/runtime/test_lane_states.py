@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,13 +27,23 @@ class Changelog:
     def __init__(self) -> None:
         self.is_prompt = False
         self.sent: list[tuple[bytes, bytes | None, int]] = []
+        self.headers: list[Mapping[str, bytes]] = []
         self.outcome: asyncio.Future[None] | None = None
 
     def burst(self) -> Changelog:
         return self
 
-    async def put(self, topic: str, *, key: bytes, value: bytes | None, partition: int) -> None:
+    async def put(
+        self,
+        topic: str,
+        *,
+        key: bytes,
+        value: bytes | None,
+        partition: int,
+        headers: Mapping[str, bytes] | None = None,
+    ) -> None:
         assert topic == TOPIC
+        self.headers.append(headers or {})
         self.sent.append((key, value, partition))
 
     async def delivered(self) -> None:
@@ -54,6 +66,13 @@ class Data(dict[bytes, bytes]):
     def __init__(self, values: dict[bytes, bytes] | None = None) -> None:
         super().__init__(values or {})
         self._key_partition = dict.fromkeys(self, 2)
+
+    def apply_changelog_batch(self, batch: Iterable[Any], **codecs: Any) -> None:
+        for event in batch:
+            if event.message.value is None:
+                self.pop(event.key, None)
+            else:
+                self[event.key] = event.message.value
 
 
 class Table:
@@ -141,11 +160,57 @@ def test_deleting_writes_a_tombstone_for_every_lane_and_control_last() -> None:
 
 def test_ended_calls_are_found_again() -> None:
     states = recorded()
-    ended = states[-1].ended_offset
-    assert ended is not None
-    assert list(lane_states_of(restored(states)).ended()) == [(2, CALL, ended)]
-    live: dict[int, Any] = states | {-1: replace(states[-1], ended_offset=None)}
-    assert list(lane_states_of(restored(live)).ended()) == []
+    assert states[-1].ended_offset is not None
+    assert list(lane_states_of(restored(states)).calls()) == [(2, states[-1])]
+
+
+async def written(states: Sequence[LaneState]) -> list[SimpleNamespace]:
+    """Return the records of the changelog when ``states`` are written in this order."""
+    changelog = Changelog()
+    changelog.is_prompt = True
+    await lane_states_of(Table(), changelog).record(2, states)
+    return [
+        SimpleNamespace(key=key, message=SimpleNamespace(value=value, headers=list(headers.items())))
+        for (key, value, _), headers in zip(changelog.sent, changelog.headers, strict=True)
+    ]
+
+
+def lane(generation: int, sequence: int, released: int) -> LaneState:
+    state = recorded()[0]
+    position = replace(state.positions[0], needed_sequence=sequence, next_sequence=sequence)
+    return replace(state, generation=generation, positions=(position,), released_offset=released)
+
+
+@pytest.mark.parametrize(
+    ("states", "kept"),
+    [
+        ([lane(4, 10, 100), lane(5, 20, 200), lane(4, 12, 120)], 1),  # a worker that stood still
+        ([lane(5, 20, 200), lane(5, 12, 120)], 0),  # the same, and its successor is a static member
+        ([lane(5, 20, 200), lane(5, 20, 200)], 1),  # a repeat
+        ([lane(5, 20, 200), lane(6, 3, 250)], 1),  # another call of that name, later
+        ([lane(5, 20, 200), lane(5, 3, 250)], 1),  # the same, without a rebalance in between
+        ([lane(5, 20, 200), lane(6, 25, 3)], 1),  # the input topic was made again
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_restoration_takes_no_step_back(states: list[LaneState], kept: int, size: int) -> None:
+    table = Table()
+    lane_states = lane_states_of(table)
+    records = asyncio.run(written(states))
+    for at in range(0, len(records), size):
+        table.data.apply_changelog_batch(records[at : at + size])
+        lane_states.forget_cache()  # as between two rebalances
+    (value,) = table.data.values()
+    assert CODEC.decode(value, LaneState) == states[kept]
+
+
+def test_a_stale_state_does_not_bring_back_a_deleted_call() -> None:
+    table = Table()
+    lane_states_of(table)
+    newest, stale = asyncio.run(written([lane(5, 20, 200), lane(4, 12, 120)]))
+    tombstone = SimpleNamespace(key=newest.key, message=SimpleNamespace(value=None, headers=[]))
+    table.data.apply_changelog_batch([newest, tombstone, stale])
+    assert not table.data
 
 
 @pytest.mark.parametrize("damage", ["bytes", "version"])

@@ -1,0 +1,184 @@
+"""Carries out what a call's flow asks for, in the order that the delivery guarantee rests on.
+
+For every burst of records of a call:
+
+1. decode; what cannot be used goes to the dead-letter topic and marks the call degraded;
+2. outputs are sent in order, and all of them are acknowledged by the broker;
+3. lane states are written to the changelog, and acknowledged;
+4. input offsets are released, by the caller.
+
+The names in `pipeline.runtime.crash_points` stand between these steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import topics
+from pipeline.core.contract import StageSpec
+from pipeline.core.effects import Effects
+from pipeline.core.errors import CondemnedError, FatalError, PoisonError
+from pipeline.core.flow import CallFlow
+from pipeline.core.ids import CALL_CHANNEL
+from pipeline.runtime.crash_points import reach
+from pipeline.runtime.dead_letters import dead_letter
+from pipeline.runtime.inference import Inference
+from pipeline.runtime.lane_states import LaneStates
+from pipeline.runtime.outbox import Burst, Outbox
+from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.settings import Settings
+from schemas.codec import Codec, CodecError
+from schemas.records import CallAudio, CallState, LaneState
+
+log = logging.getLogger("callscribe.worker")
+
+
+@dataclass(slots=True, kw_only=True)
+class Carried:
+    """What a burst came to: the offsets that nothing depends on any more, and where the call ended if it did."""
+
+    released: list[int] = field(default_factory=list)
+    ended_offset: int | None = None
+
+
+class Carrier:
+    """Carries out the effects of every call of a worker. ``is_condemned`` says which (partition, offset) is not to be processed."""
+
+    def __init__(
+        self,
+        spec: StageSpec,  # type: ignore[type-arg]
+        settings: Settings,
+        codec: Codec,
+        outbox: Outbox,
+        states: LaneStates,
+        inference: Inference[Any, Any] | None,
+        pulse: Pulse,
+        is_condemned: Callable[[int, int], bool],
+    ) -> None:
+        prefix = settings.topics.prefix
+        self._spec = spec
+        self._codec = codec
+        self._outbox = outbox
+        self._states = states
+        self._inference = inference
+        self._pulse = pulse
+        self._is_condemned = is_condemned
+        self._input_name = topics.topic(spec.input).full_name(prefix)
+        self._output_name = topics.topic(spec.output).full_name(prefix)
+        self._dead_letters_name = topics.topic("dead-letters").full_name(prefix)
+        self._call_state_name = topics.topic("call.state").full_name(prefix)
+
+    async def carry(self, flow: CallFlow[Any, Any, Any], partition: int, records: Sequence[Any]) -> Carried:
+        """Process ``records`` of one call, in order; returns when the broker has all that follows from them."""
+        stage = self._spec.name
+        reach(stage, "received")
+        burst = self._outbox.burst()
+        states: dict[int, LaneState] = {}
+        carried = Carried()
+        for record in records:
+            effects = await self._step(flow, record)
+            reach(stage, "stepped")
+            self._pulse.check()
+            for output in effects.outputs:
+                await self._send(flow, partition, output, burst)
+            if effects.standing is not None:
+                await self._say(flow, partition, *effects.standing, burst)
+            states |= {state.channel: state for state in effects.states}
+            carried.released += effects.released
+        reach(stage, "outputs_sent")
+        await burst.delivered()
+        reach(stage, "outputs_delivered")
+        if states:
+            self._pulse.check()
+            # The control lane last: the end of the call in it says that the other lanes are recorded.
+            await self._states.record(partition, sorted(states.values(), key=lambda state: -state.channel))
+            reach(stage, "states_recorded")
+        if flow.is_ended and CALL_CHANNEL in states:
+            carried.ended_offset = states[CALL_CHANNEL].ended_offset or 0
+        return carried
+
+    async def bury(self, record: Any, error: Exception) -> None:
+        """Write the dead letter of a record; returns when it is acknowledged."""
+        log.warning(
+            "record rejected: %s",
+            error,
+            extra={"topic": record.topic, "partition": record.partition, "offset": record.offset},
+        )
+        letter = dead_letter(
+            stage=self._spec.name,
+            error=error,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            time_ms=time.time_ns() // 1_000_000,
+        )
+        burst = self._outbox.burst()
+        await burst.put(
+            self._dead_letters_name, key=record.key, value=self._codec.encode(letter), partition=record.partition
+        )
+        await burst.delivered()
+        reach(self._spec.name, "letter_delivered")
+
+    async def write_input(self, record: CallAudio, partition: int) -> None:
+        """Write a record of the stage's own to its input; returns when it is acknowledged."""
+        self._pulse.check()
+        burst = self._outbox.burst()
+        key, value = record.call_id.encode("ascii"), self._codec.encode(record)
+        await burst.put(
+            self._input_name, key=key, value=value, partition=partition, headers={"kind": record.kind.encode("ascii")}
+        )
+        await burst.delivered()
+        reach(self._spec.name, "idle_written")
+
+    async def _step(self, flow: CallFlow[Any, Any, Any], message: Any) -> Effects:
+        try:
+            if self._is_condemned(message.partition, message.offset):
+                raise CondemnedError("processing the record has ended the process again and again")
+            record = self._codec.decode(message.value, self._spec.reads)
+            if record.call_id != flow.call_id:
+                raise PoisonError("the record's call_id is not its key")
+            steps = flow.feed(record, message.offset)
+            work = next(steps)
+            while True:
+                if self._inference is None:
+                    raise FatalError(f"stage {self._spec.name} asks for inference and has no engine")
+                work = steps.send(await self._inference.infer(work))
+        except StopIteration as stop:
+            effects: Effects = stop.value
+            return effects
+        except (CodecError, PoisonError) as error:
+            await self.bury(message, error)
+            return flow.reject(
+                message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition
+            )
+
+    async def _send(self, flow: CallFlow[Any, Any, Any], partition: int, output: Any, burst: Burst) -> None:
+        lane = flow.channels.get(output.channel)
+        await burst.put(
+            self._output_name,
+            key=flow.call_id.encode("ascii"),
+            value=self._codec.encode(output),
+            partition=partition,
+            headers=self._spec.headers(output, lane) if lane is not None else None,
+        )
+
+    async def _say(
+        self, flow: CallFlow[Any, Any, Any], partition: int, state: str, next_sequence: dict[int, int], burst: Burst
+    ) -> None:
+        """Write where the call stands: whether a feed may take it."""
+        standing = CallState(
+            call_id=flow.call_id,
+            state=state,
+            feed_epoch=flow.feed_epoch,
+            next_sequence={str(channel): sequence for channel, sequence in next_sequence.items()},
+            tenant=flow.tenant,
+            time_ms=time.time_ns() // 1_000_000,
+        )
+        key, value = flow.call_id.encode("ascii"), self._codec.encode(standing)
+        await burst.put(self._call_state_name, key=key, value=value, partition=partition)

@@ -1,0 +1,112 @@
+"""Where a worker stands in its input, as the broker knows it: first offsets, committed offsets, and what commits remember."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from pipeline.runtime.attempts import Attempts
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """Where reading starts in one partition: ``offset``. ``first`` is its oldest record, ``end`` is behind its last one."""
+
+    offset: int
+    first: int
+    end: int
+    attempts: Attempts
+
+    def is_careful(self, offset: int) -> bool:
+        """Return whether the record at ``offset`` is taken in hand alone: starts came to nothing, and it was there before."""
+        return self.attempts.is_careful and offset < self.end
+
+    def is_condemned(self, offset: int) -> bool:
+        """Return whether the record at ``offset`` has ended the process too often."""
+        return offset in self.attempts.condemned
+
+
+class Positions:
+    """The input ``topic`` of a Faust app's consumer, asked in the consumer's own thread."""
+
+    def __init__(self, app: Any, topic: str) -> None:
+        self._app = app
+        self._topic = topic
+
+    async def starts(self, max_deaths: int) -> dict[int, Start]:
+        """Return where reading starts in every assigned partition, and commit it, with one more start in the metadata.
+
+        What was fetched while the flow was stopped is dropped, and Faust seeks back to committed offsets only: in a partition
+        without one those records would be lost.
+        """
+        assigned = self._assigned()
+        if not assigned:
+            return {}
+        first = await self._ask("beginning_offsets", assigned)
+        end = await self._ask("end_offsets", assigned)
+        committed = await self._committed(assigned)
+        starts = {}
+        for tp in assigned:
+            known = committed.get(tp)
+            offset = max(first[tp], known.offset) if known is not None else first[tp]
+            attempts = Attempts()
+            if known is not None and known.offset == offset < end[tp]:  # else there was nothing to fail at
+                attempts = Attempts.parse(known.metadata).started(max_deaths)
+            starts[tp.partition] = Start(offset=offset, first=first[tp], end=end[tp], attempts=attempts)
+        await self._commit({number: (start.offset, start.attempts.to_text()) for number, start in starts.items()})
+        return starts
+
+    async def take_in_hand(self, start: Start, partition: int, *, offset: int, head: int) -> bool:
+        """Remember in the commit at ``head`` that the record at ``offset`` is processed next; False when a rebalance began."""
+        text = replace(start.attempts, in_hand=offset).to_text()
+        return await self._commit({partition: (head, text)})
+
+    async def put_down(self, start: Start, partition: int, *, head: int) -> None:
+        """Remember that nothing is in hand: the worker goes, and no record is to blame."""
+        await self._commit({partition: (head, start.attempts.to_text())})
+
+    async def rewind(self, partition: int, offset: int) -> None:
+        """Set the committed offset back: the next start reads from ``offset``."""
+        await self._commit({partition: (offset, "")})
+
+    async def committed(self) -> dict[int, int]:
+        """Return the committed offset of every assigned partition; -1 where nothing is committed."""
+        assigned = self._assigned()
+        found = await self._committed(assigned)
+        return {tp.partition: found[tp].offset if tp in found else -1 for tp in assigned}
+
+    async def ends(self) -> dict[int, int]:
+        """Return the offset behind the last record of every assigned partition."""
+        assigned = self._assigned()
+        ends = await self._ask("end_offsets", assigned) if assigned else {}
+        return {tp.partition: offset for tp, offset in ends.items()}
+
+    def _assigned(self) -> list[TopicPartition]:
+        return [TopicPartition(*tp) for tp in self._app.consumer.assignment() if tp.topic == self._topic]
+
+    async def _committed(self, assigned: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        thread = self._app.consumer._thread
+        coordinator = thread._ensure_consumer()._coordinator  # `committed` of the consumer tells no metadata
+        found = await thread.call_thread(coordinator.fetch_committed_offsets, assigned)
+        return {tp: at for tp, at in found.items() if at.offset >= 0}
+
+    async def _ask(self, question: str, assigned: list[TopicPartition]) -> dict[TopicPartition, int]:
+        thread = self._app.consumer._thread
+        found: dict[TopicPartition, int] = await thread.call_thread(
+            getattr(thread._ensure_consumer(), question), assigned
+        )
+        return found
+
+    async def _commit(self, offsets: Mapping[int, tuple[int, str]]) -> bool:
+        """Commit (offset, metadata); return False where the group is about to hand the partitions out anew."""
+        thread = self._app.consumer._thread
+        commits = {TopicPartition(self._topic, partition): OffsetAndMetadata(*at) for partition, at in offsets.items()}
+        try:
+            await thread.call_thread(thread._ensure_consumer().commit, commits)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return True

@@ -1,0 +1,173 @@
+"""A process dies between two effects, at every point that ARCHITECTURE.md names; the transcript is that of the replay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from pipeline.demo import assets
+from pipeline.demo.feeding import options_of
+from pipeline.ingest.decode import open_audio
+from pipeline.ingest.feed import records
+from pipeline.replay import Replay
+from pipeline.runtime.call_state import CallOutlet, read_state
+from pipeline.runtime.crash_points import POINTS, STAGES, VARIABLE
+from pipeline.runtime.dead_letters import read_dead_letters
+from pipeline.runtime.settings import Settings
+from tests.integration.conftest import Kafka
+from tests.integration.system import System, clip, environment_of, replayed, running, wait_for, wait_for_words
+from topics import topic
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+STREAMING = [point for point, stages in POINTS.items() if stages == STAGES]
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Crashing:
+    """A running system whose processes die where they are told to."""
+
+    system: System
+    folder: Path
+    call: assets.DemoCall
+    expected: dict[str, Any]
+
+    def arm(self, point: str, stages: Sequence[str], count: int = 1) -> list[Path]:
+        armed = [self.folder / f"{stage}.{point}" for stage in stages]
+        for path in armed:
+            path.write_text(str(count), encoding="ascii")
+        return armed
+
+    def poison(self, call_id: str, names: Sequence[str]) -> None:
+        producer = Producer({"bootstrap.servers": self.system.settings.kafka.bootstrap_servers})
+        for name in names:
+            producer.produce(
+                topic(name).full_name(self.system.settings.topics.prefix),
+                key=call_id.encode(),
+                value=b"no avro",
+                partition=0,
+            )
+        assert producer.flush(10) == 0
+
+    def feed(self, call_id: str) -> Iterator[None]:
+        """Feed the first half of the call, yield when words of it are out, and feed the rest."""
+        settings = self.system.settings
+        outlet = CallOutlet(settings)
+        grant = outlet.take(call_id, tenant=None, is_new=True)
+        delivery = outlet.delivery()
+        options = options_of(self.call, settings.ingest.record_seconds)
+        with open_audio(self.call.path, name=call_id) as audio:
+            fed = list(records(audio, options, call_id=call_id, capture_start_ms=0, feed_epoch=grant.feed_epoch))
+        half = len(fed) // 2
+        for record in fed[:half]:
+            delivery.send(record)
+        delivery.wait()
+        wait_for_words(settings, call_id)
+        yield
+        for record in fed[half:]:
+            delivery.send(record)
+        delivery.wait()
+        outlet.close()
+
+    def ingest(self, call_id: str, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline", "ingest", str(self.call.path), "--call-id", call_id, *options]
+        roles = [text for channel, role in self.call.roles.items() for text in ("--role", f"{channel}={role}")]
+        environment = environment_of(self.system.settings) | {VARIABLE: str(self.folder)}
+        return subprocess.run(
+            [*command, *roles, "--language", "en"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def crashing(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
+    folder = tmp_path_factory.mktemp("crashes")
+    call = clip(assets.calls()[2], 14.0, folder)
+    expected = replayed(Replay(Settings()), call)
+    assert len(expected["segments"]) >= 3
+    # Static members: a worker that comes back finds its partitions where they were, and the test need not wait for a session to end.
+    settings = kafka.ready(
+        topics__partitions=1, kafka__session_timeout_seconds=6, runtime__instance_id="crashing", ingest__idle_seconds=4
+    )
+    with running(settings, environment={VARIABLE: str(folder)}) as system:
+        yield Crashing(system, folder, call, expected)
+
+
+def gone(armed: Sequence[Path]) -> bool:
+    return not any(path.exists() for path in armed)
+
+
+@pytest.mark.parametrize("point", [point for point in STREAMING if point not in ("letter_delivered", "rewound")])
+def test_every_stage_dies_once(crashing: Crashing, point: str) -> None:
+    feed = crashing.feed(f"call-{point}")
+    next(feed)
+    armed = crashing.arm(point, STAGES)
+    for _ in feed:
+        pass
+    wait_for(lambda: gone(armed), SECONDS, f"every stage has died at {point}")
+    assert crashing.system.transcript(f"call-{point}") == crashing.expected
+
+
+def test_every_stage_dies_behind_a_dead_letter(crashing: Crashing) -> None:
+    crashing.system.feed([("warm", crashing.call)])
+    crashing.system.transcript("warm")
+    armed = crashing.arm("letter_delivered", STAGES)
+    crashing.poison("lettered", ["call.audio", "call.speech", "call.annotations"])
+    crashing.system.feed([("lettered", crashing.call)])
+    wait_for(lambda: gone(armed), SECONDS, "every stage has died behind its dead letter")
+    assert crashing.system.transcript("lettered")["segments"] == crashing.expected["segments"]
+    letters = [letter for letter in read_dead_letters(crashing.system.settings) if letter.call_id == "lettered"]
+    assert sorted(letter.stage for letter in letters) == sorted(STAGES)
+
+
+@pytest.mark.parametrize("point", [point for point, stages in POINTS.items() if stages == ("sink",)])
+def test_the_sink_dies(crashing: Crashing, point: str) -> None:
+    armed = crashing.arm(point, ("sink",))
+    if point == "letters_delivered":
+        crashing.poison(f"call-{point}", ["call.segments"])
+    crashing.system.feed([(f"call-{point}", crashing.call)])
+    wait_for(lambda: gone(armed), SECONDS, f"the sink has died at {point}")
+    assert crashing.system.transcript(f"call-{point}")["segments"] == crashing.expected["segments"]
+
+
+@pytest.mark.parametrize(("point", "is_complete"), [("taken", False), ("fed", True), ("left", True)])
+def test_a_feed_dies(crashing: Crashing, point: str, is_complete: bool) -> None:
+    call_id = f"fed-{point}"
+    armed = crashing.arm(point, ("ingest",))
+    assert crashing.ingest(call_id).returncode == -9
+    assert gone(armed)
+    if is_complete:
+        assert crashing.system.transcript(call_id) == crashing.expected
+        again = crashing.ingest(call_id)
+        assert (again.returncode, "complete already" in again.stderr) == (4, True)
+        return
+    assert crashing.ingest(call_id).returncode == 4  # live, as far as anybody knows
+    assert crashing.ingest(call_id, "--take-over").returncode == 0
+    assert crashing.system.transcript(call_id) == crashing.expected
+
+
+def test_the_worker_that_closes_a_silent_feed_dies_behind_its_record(crashing: Crashing) -> None:
+    settings = crashing.system.settings
+    armed = crashing.arm("idle_written", ("vad",))
+    next(crashing.feed("silent"))  # and it vanishes without a word
+    wait_for(lambda: gone(armed), SECONDS, "vad has died behind the record")
+    wait_for(lambda: standing(settings, "silent") == "interrupted", SECONDS, "the call is interrupted")
+    assert crashing.ingest("silent").returncode == 0
+    assert crashing.system.transcript("silent")["state"] == "complete"
+
+
+def standing(settings: Settings, call_id: str) -> str:
+    state = read_state(settings, call_id)
+    return "" if state is None else state.state
