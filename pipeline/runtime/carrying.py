@@ -143,6 +143,7 @@ class Carrier:
             record = self._codec.decode(message.value, self._spec.reads)
             if record.call_id != flow.call_id:
                 raise PoisonError("the record's call_id is not its key")
+            reach(self._spec.name, "decoded", message.offset)
             steps = flow.feed(record, message.offset)
             work = next(steps)
             while True:

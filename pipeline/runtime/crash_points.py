@@ -3,8 +3,9 @@
 ARCHITECTURE.md, "Crash points", says for each of them what happens next; `tests/integration/test_crash_points.py` kills a worker at
 each. Outside of tests `reach` costs a comparison.
 
-A test names a folder in ``CALLSCRIBE_TEST_CRASHES``. A file ``<stage>.<point>`` in it holds a number n: the stage's process that
-reaches the point for the nth time from then on removes the file and gets SIGKILL, as from ``kill -9``.
+A test names a folder in ``CALLSCRIBE_TEST_CRASHES``. A file ``<stage>.<point>`` in it says what happens to the stage's process that
+reaches the point: ``kill`` (the file is removed, and the process gets SIGKILL, as from ``kill -9``), ``raise`` (the file is removed,
+and an error is raised that nobody expects), or ``kill at 42``: whenever the record at offset 42 gets there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 STAGES = ("vad", "asr", "diarize", "assemble")
 POINTS = {
     "received": STAGES,
+    "decoded": STAGES,
     "stepped": STAGES,
     "outputs_sent": STAGES,
     "outputs_delivered": STAGES,
@@ -23,8 +25,8 @@ POINTS = {
     "states_recorded": STAGES,
     "released": STAGES,
     "state_deleted": STAGES,
-    "idle_written": ("vad",),
     "rewound": STAGES,
+    "idle_written": ("vad",),
     "stored": ("sink",),
     "letters_delivered": ("sink",),
     "committed": ("sink",),
@@ -35,21 +37,22 @@ POINTS = {
 VARIABLE = "CALLSCRIBE_TEST_CRASHES"
 
 _folder = Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
-_left: dict[Path, int] = {}
 
 
-def reach(stage: str, point: str) -> None:
-    """Pass the point, or die there when a test has asked for it."""
+def reach(stage: str, point: str, offset: int = -1) -> None:
+    """Pass the point with the record at ``offset``, or die there when a test has asked for it."""
     if _folder is None:
         return
     path = _folder / f"{stage}.{point}"
     try:
-        left = _left.setdefault(path, int(path.read_text(encoding="ascii")))
+        what = path.read_text(encoding="ascii").split()
     except FileNotFoundError:
-        _left.pop(path, None)
         return
-    if left > 1:
-        _left[path] = left - 1
+    if what[1:2] == ["at"]:
+        if what[2] == str(offset):
+            os.kill(os.getpid(), signal.SIGKILL)
         return
     path.unlink()
+    if what[0] == "raise":
+        raise RuntimeError("a test asked for this")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,9 @@
 
 Faust's producer is Python down to the protocol and gives every record a future of its own; that was a quarter of what a busy worker
 took. Here the records go to librdkafka's threads, and the loop hears of acknowledgements once per answer of the broker.
+
+A record waits for a broker that is away as long as that takes. One that was given up after a time would let those behind it through, and
+readers, who count sequences, would take the hole for lost audio.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from pipeline.runtime.settings import Settings
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024  # above the 8 MiB that topics allow
 QUEUE_KBYTES = 64 * 1024
-DELIVERY_SECONDS = 300.0  # how long a record may wait for a broker that is away, before the worker gives up
 POLL_SECONDS = 0.5
 ROOM_SECONDS = 0.1  # between two looks at a full queue
 SETTLE_POLL_SECONDS = 0.01
@@ -38,7 +40,6 @@ class Outbox:
                 "linger.ms": round(settings.kafka.linger_seconds * 1000),
                 "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "message.max.bytes": MAX_MESSAGE_BYTES,
-                "delivery.timeout.ms": round(DELIVERY_SECONDS * 1000),
                 "socket.nagle.disable": True,
                 "error_cb": self._hear,
             },

@@ -13,16 +13,14 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline.demo import assets
-from pipeline.demo.feeding import options_of
-from pipeline.ingest.decode import open_audio
-from pipeline.ingest.feed import records
 from pipeline.replay import Replay
-from pipeline.runtime.call_state import CallOutlet, read_state
+from pipeline.runtime.call_state import read_state
 from pipeline.runtime.crash_points import POINTS, STAGES, VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
 from tests.integration.conftest import Kafka
-from tests.integration.system import System, clip, environment_of, replayed, running, wait_for, wait_for_words
+from tests.integration.feeds import HalfFed
+from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -40,10 +38,10 @@ class Crashing:
     call: assets.DemoCall
     expected: dict[str, Any]
 
-    def arm(self, point: str, stages: Sequence[str], count: int = 1) -> list[Path]:
+    def arm(self, point: str, stages: Sequence[str], what: str = "kill") -> list[Path]:
         armed = [self.folder / f"{stage}.{point}" for stage in stages]
         for path in armed:
-            path.write_text(str(count), encoding="ascii")
+            path.write_text(what, encoding="ascii")
         return armed
 
     def poison(self, call_id: str, names: Sequence[str]) -> None:
@@ -57,25 +55,8 @@ class Crashing:
             )
         assert producer.flush(10) == 0
 
-    def feed(self, call_id: str) -> Iterator[None]:
-        """Feed the first half of the call, yield when words of it are out, and feed the rest."""
-        settings = self.system.settings
-        outlet = CallOutlet(settings)
-        grant = outlet.take(call_id, tenant=None, is_new=True)
-        delivery = outlet.delivery()
-        options = options_of(self.call, settings.ingest.record_seconds)
-        with open_audio(self.call.path, name=call_id) as audio:
-            fed = list(records(audio, options, call_id=call_id, capture_start_ms=0, feed_epoch=grant.feed_epoch))
-        half = len(fed) // 2
-        for record in fed[:half]:
-            delivery.send(record)
-        delivery.wait()
-        wait_for_words(settings, call_id)
-        yield
-        for record in fed[half:]:
-            delivery.send(record)
-        delivery.wait()
-        outlet.close()
+    def feed(self, call_id: str) -> HalfFed:
+        return HalfFed(self.system.settings, self.call, call_id)
 
     def ingest(self, call_id: str, *options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline", "ingest", str(self.call.path), "--call-id", call_id, *options]
@@ -111,13 +92,23 @@ def gone(armed: Sequence[Path]) -> bool:
 
 @pytest.mark.parametrize("point", [point for point in STREAMING if point not in ("letter_delivered", "rewound")])
 def test_every_stage_dies_once(crashing: Crashing, point: str) -> None:
-    feed = crashing.feed(f"call-{point}")
-    next(feed)
-    armed = crashing.arm(point, STAGES)
-    for _ in feed:
-        pass
+    dies_in_the_middle_of_a_call(crashing, point, "kill")
+
+
+@pytest.mark.parametrize("point", ["decoded", "released"])
+def test_an_error_nobody_expects_commits_nothing(crashing: Crashing, point: str) -> None:
+    """Faust acknowledges a record whose handler raised, and goes on behind it (faust.md 2.1 a, b, e): the process ends first."""
+    dies_in_the_middle_of_a_call(crashing, point, "raise")
+
+
+def dies_in_the_middle_of_a_call(crashing: Crashing, point: str, what: str) -> None:
+    call_id = f"call-{what}-{point}"
+    feed = crashing.feed(call_id)
+    feed.first_half()
+    armed = crashing.arm(point, STAGES, what)
+    feed.rest()
     wait_for(lambda: gone(armed), SECONDS, f"every stage has died at {point}")
-    assert crashing.system.transcript(f"call-{point}") == crashing.expected
+    assert crashing.system.transcript(call_id) == crashing.expected
 
 
 def test_every_stage_dies_behind_a_dead_letter(crashing: Crashing) -> None:
@@ -161,7 +152,7 @@ def test_a_feed_dies(crashing: Crashing, point: str, is_complete: bool) -> None:
 def test_the_worker_that_closes_a_silent_feed_dies_behind_its_record(crashing: Crashing) -> None:
     settings = crashing.system.settings
     armed = crashing.arm("idle_written", ("vad",))
-    next(crashing.feed("silent"))  # and it vanishes without a word
+    crashing.feed("silent").first_half()  # and it vanishes without a word
     wait_for(lambda: gone(armed), SECONDS, "vad has died behind the record")
     wait_for(lambda: standing(settings, "silent") == "interrupted", SECONDS, "the call is interrupted")
     assert crashing.ingest("silent").returncode == 0

@@ -1,0 +1,46 @@
+"""Feeds that stop in the middle of a call, for tests."""
+
+from __future__ import annotations
+
+from pipeline.demo import assets
+from pipeline.demo.feeding import options_of
+from pipeline.ingest.decode import open_audio
+from pipeline.ingest.feed import records
+from pipeline.runtime.call_state import CallOutlet
+from pipeline.runtime.settings import Settings
+from tests.integration.system import wait_for_words
+
+
+class HalfFed:
+    """A feed that sends a call part by part, when it is told to. One that is never told has vanished."""
+
+    def __init__(self, settings: Settings, call: assets.DemoCall, call_id: str) -> None:
+        self.call_id = call_id
+        self._settings = settings
+        self._outlet = CallOutlet(settings)
+        grant = self._outlet.take(call_id, tenant=None, is_new=True)
+        self._delivery = self._outlet.delivery()
+        options = options_of(call, settings.ingest.record_seconds)
+        with open_audio(call.path, name=call_id) as audio:
+            self._records = list(
+                records(audio, options, call_id=call_id, capture_start_ms=0, feed_epoch=grant.feed_epoch)
+            )
+        self._sent = 0
+
+    def up_to(self, share: float) -> None:
+        """Feed the call up to a share of its records; returns when they are acknowledged."""
+        end = round(len(self._records) * share)
+        for record in self._records[self._sent : end]:
+            self._delivery.send(record)
+        self._sent = end
+        self._delivery.wait()
+
+    def first_half(self) -> None:
+        """Feed the first half of the call; returns when words of it are out."""
+        self.up_to(0.5)
+        wait_for_words(self._settings, self.call_id)
+
+    def rest(self) -> None:
+        """Feed the rest; returns when it is acknowledged."""
+        self.up_to(1.0)
+        self._outlet.close()

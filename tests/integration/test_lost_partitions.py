@@ -1,0 +1,196 @@
+"""Workers that stood still, states from before, records that kill: what a worker finds when it comes (back) to its partitions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from pipeline.core.ids import CALL_CHANNEL
+from pipeline.demo import assets
+from pipeline.replay import Replay
+from pipeline.runtime.crash_points import VARIABLE
+from pipeline.runtime.dead_letters import read_dead_letters
+from pipeline.runtime.lane_states import PROGRESS, Progress
+from pipeline.runtime.settings import Settings
+from schemas.codec import Codec
+from schemas.records import CallAnnotation, CallSpeech, LaneState
+from tests.integration.conftest import Kafka
+from tests.integration.feeds import HalfFed
+from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
+from topics import topic
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+SECONDS = 60.0
+CODEC = Codec()
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
+    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
+
+
+@pytest.fixture(scope="module")
+def expected(call: assets.DemoCall) -> dict[str, Any]:
+    return replayed(Replay(Settings()), call)
+
+
+@pytest.fixture(scope="module")
+def crashes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("crashes")
+
+
+@pytest.fixture(scope="module")
+def system(kafka: Kafka, crashes: Path) -> Iterator[System]:
+    settings = kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)
+    with running(settings, environment={VARIABLE: str(crashes)}) as running_system:
+        yield running_system
+
+
+def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
+    """Return the records that a topic of one partition holds from ``start`` on."""
+    consumer = Consumer(
+        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "t", "enable.auto.commit": False}
+    )
+    try:
+        place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, start)
+        end = consumer.get_watermark_offsets(place, timeout=10)[1]
+        consumer.assign([place])
+        found: list[Any] = []
+        while consumer.position([place])[0].offset < end and (not found or found[-1].offset() + 1 < end):
+            message = consumer.poll(5)
+            assert message is not None
+            found.append(message)
+        return found
+    finally:
+        consumer.close()
+
+
+@contextmanager
+def another_worker(system: System, stage: str) -> Iterator[None]:
+    """Run a second worker of the stage."""
+    ready = system.settings.work_folder / "run" / f"{stage}-second.ready"
+    with (system.settings.work_folder / "logs" / f"{stage}-second.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.cli.process", stage, "--status-file", str(ready)],
+            env=environment_of(system.settings),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("stage", ["vad", "asr"])
+def test_a_worker_that_stood_still_past_its_session_exits_before_it_writes(
+    system: System, call: assets.DemoCall, expected: Any, stage: str
+) -> None:
+    settings, pid = system.settings, system.pid(stage)
+    zombie = psutil.Process(pid)
+    written = {"vad": "call.speech", "asr": "call.annotations"}[stage]
+    feed = HalfFed(settings, call, f"zombie-{stage}")
+    feed.first_half()
+    feed.rest()  # there is work in its hands, and more to come
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with another_worker(system, stage):
+            assert system.transcript(feed.call_id) == expected
+            wait_for(lambda: deleted(settings, stage, feed.call_id), SECONDS, "the call's states are deleted")
+            outputs, states = (len(records_of(settings, name)) for name in (written, f"{stage}-state-changelog"))
+            os.kill(pid, signal.SIGCONT)
+            wait_for(lambda: not zombie.is_running() or zombie.status() == psutil.STATUS_ZOMBIE, SECONDS, "it exits")
+            assert are_repeats(settings, written, outputs, CallSpeech if stage == "vad" else CallAnnotation)
+            late = records_of(settings, f"{stage}-state-changelog")[states:]
+            assert all(Progress.parse(message.headers()) is not None for message in late)  # no restoration takes them
+    finally:
+        os.kill(pid, signal.SIGCONT) if zombie.is_running() else None
+    log = (settings.work_folder / "logs" / f"{stage}-1.log").read_text(encoding="utf-8")
+    assert "the process stood still for" in log
+
+
+def are_repeats(settings: Settings, name: str, start: int, kind: type[Any]) -> bool:
+    """Return whether what was written from ``start`` on was there before: librdkafka may have had it in its hands."""
+    found = [CODEC.decode(message.value(), kind) for message in records_of(settings, name)]
+    return all(record in found[:start] or record.kind == "tail" for record in found[start:])
+
+
+def deleted(settings: Settings, stage: str, call_id: str) -> bool:
+    last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
+    return last.get(f"{call_id}/{CALL_CHANNEL}".encode(), b"") is None
+
+
+def test_a_state_from_before_has_its_input_read_again(system: System, call: assets.DemoCall, expected: Any) -> None:
+    """The newest state of a lane is gone (compaction took it, behind a zombie's): the worker reads from where the older one stands."""
+    settings = system.settings
+    feed = HalfFed(settings, call, "stale")
+    feed.first_half()
+    older = states_of(settings, "stale", 0)[0]
+    feed.up_to(0.9)
+    wait_for(lambda: states_of(settings, "stale", 0)[-1] != older, SECONDS, "another state is recorded")
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    name = topic("vad-state-changelog").full_name(settings.topics.prefix)
+    producer.produce(name, key=b"stale/0", value=older, partition=0)  # without a header nobody can tell its age
+    assert producer.flush(10) == 0
+    log = settings.work_folder / "logs" / "vad-1.log"
+    before = log.read_text(encoding="utf-8").count("a lane's state is older")
+    system.kill("vad")
+    feed.rest()
+    assert system.transcript("stale") == expected
+    assert log.read_text(encoding="utf-8").count("a lane's state is older") == before + 1
+
+
+def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
+    key = f"{call_id}/{channel}".encode()
+    return [message.value() for message in records_of(settings, "vad-state-changelog") if message.key() == key]
+
+
+def test_every_state_says_how_far_it_has_come(system: System, call: assets.DemoCall) -> None:
+    system.feed([("headed", call)])
+    system.transcript("headed")
+    for message in records_of(system.settings, "vad-state-changelog"):
+        if message.value() is not None and message.headers() is not None:
+            assert Progress.parse(message.headers()) == Progress.of(CODEC.decode(message.value(), LaneState))
+            assert [name for name, _ in message.headers()] == [PROGRESS]
+
+
+def test_a_record_that_kills_the_process_goes_to_the_dead_letters(
+    system: System, call: assets.DemoCall, expected: Any, crashes: Path
+) -> None:
+    settings = system.settings
+    feed = HalfFed(settings, call, "killer")
+    beside = HalfFed(settings, call, "beside-killer")
+    feed.first_half()
+    beside.first_half()
+    end = len(records_of(settings, "call.speech"))
+    offset = end + 7
+    (crashes / "asr.decoded").write_text(f"kill at {offset}", encoding="ascii")
+    restarts = system.supervisor.state.workers[1].restarts
+    feed.rest()
+    beside.rest()
+    try:
+        assert system.transcript("beside-killer")["segments"]
+        found = system.transcript("killer")
+    finally:
+        (crashes / "asr.decoded").unlink()
+    letters = [one for one in read_dead_letters(settings) if one.stage == "asr" and one.offset == offset]
+    assert [letter.reason for letter in letters] == ["CondemnedError"]
+    record = CODEC.decode(records_of(settings, "call.speech", offset)[0].value(), CallSpeech)
+    hit = {"killer": found, "beside-killer": system.transcript("beside-killer")}
+    assert [item["reason"] for item in hit[record.call_id]["degraded"]] == ["CondemnedError"]
+    (other,) = hit.keys() - {record.call_id}
+    assert hit[other] == expected
+    died = next(worker for worker in system.supervisor.state.workers if worker.stage == "asr").restarts - restarts
+    assert 4 <= died <= 6
