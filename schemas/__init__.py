@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+RELEASED = FOLDER / "released"
 PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
 
 # Record name -> fixed schema id where no registry is configured. Ids are never reused; a changed record keeps
 # its id only until it is released (see README.md, "Changing a record").
 REPOSITORY_IDS = {
-    "CallAudio": 101,
+    "CallAudio": 201,
     "CallSpeech": 102,
     "CallAnnotation": 103,
     "CallSegment": 104,
     "CallState": 105,
     "DeadLetter": 106,
-    "LaneState": 107,
+    "LaneState": 207,
 }
 
 
@@ -43,6 +44,25 @@ def schema_text(name: str) -> str:
     Raises KeyError for an unknown name.
     """
     return json.dumps(_inline(f"callscribe.{name}", set()), separators=(",", ":"))
+
+
+@cache
+def released_ids() -> dict[int, tuple[str, str]]:
+    """Return (version, record name) of every fixed id that a released version wrote; today's ids may be among them."""
+    found: dict[int, tuple[str, str]] = {}
+    for path in sorted(RELEASED.glob("*/ids.json"), key=lambda path: int(path.parent.name)):
+        ids: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+        found |= {number: (path.parent.name, name) for name, number in ids.items()}
+    return found
+
+
+@cache
+def released_schema_text(version: str, name: str) -> str:
+    """Return the JSON text of record ``name`` as a released version wrote it. Raises KeyError where it did not."""
+    path = RELEASED / version / f"{name}.avsc"
+    if not path.exists():
+        raise KeyError(f"{name} of release {version}")
+    return json.dumps(json.loads(path.read_text(encoding="utf-8")), separators=(",", ":"))
 
 
 def _inline(node: Any, seen: set[str]) -> Any:

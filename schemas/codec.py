@@ -16,7 +16,7 @@ import fastavro
 from fastavro.schema import to_parsing_canonical_form
 from fastavro.types import Schema
 
-from schemas import REPOSITORY_IDS, schema_text
+from schemas import REPOSITORY_IDS, released_ids, released_schema_text, schema_text
 
 MAGIC = 0
 HEADER = struct.Struct(">bI")
@@ -55,7 +55,7 @@ class SchemaSource(Protocol):
 
 
 class RepositorySchemas:
-    """Fixed ids from the repository: no registry needed."""
+    """Fixed ids from the repository, those of released versions included: no registry needed."""
 
     _names: ClassVar[dict[int, str]] = {number: name for name, number in REPOSITORY_IDS.items()}
 
@@ -65,9 +65,11 @@ class RepositorySchemas:
 
     def schema_of(self, schema_id: int) -> str:
         """Return the schema with a fixed id. Raises UnknownSchemaError."""
-        if schema_id not in self._names:
-            raise UnknownSchemaError(f"schema id {schema_id} is not one of this repository's")
-        return schema_text(self._names[schema_id])
+        if schema_id in self._names:
+            return schema_text(self._names[schema_id])
+        if schema_id in released_ids():
+            return released_schema_text(*released_ids()[schema_id])
+        raise UnknownSchemaError(f"schema id {schema_id} is not one of this version's; a newer one may have written it")
 
 
 def _parse(text: str) -> Schema:
@@ -141,6 +143,19 @@ def decode_plain(data: bytes, kind: type[R]) -> R:
     """Return the record of an unframed Avro body. Raises CodecError."""
     schema = _reader(kind.__name__)
     return _read(lambda body: fastavro.schemaless_reader(body, schema, None), io.BytesIO(data), kind)
+
+
+def upgraded_plain(data: bytes, name: str, version: int) -> bytes:
+    """Return the unframed body of a record ``name`` that release ``version`` wrote, as today's version writes it. Raises CodecError."""
+    try:
+        writer = _parse(released_schema_text(str(version), name))
+        body = io.BytesIO(data)
+        value = fastavro.schemaless_reader(body, writer, _reader(name))
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, _reader(name), value)
+    except Exception as error:  # fastavro raises whatever broken bytes lead to
+        raise CodecError(f"the value is not a {name} of release {version}: {type(error).__name__}") from error
+    return out.getvalue()
 
 
 _readers: dict[str, Schema] = {}

@@ -13,10 +13,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from schemas import FOLDER, REPOSITORY_IDS, raw_schemas, records, schema_text
+from schemas import RELEASED, REPOSITORY_IDS, raw_schemas, records, schema_text
 from schemas.codec import Codec, encode_plain
 
-RELEASED: Final = FOLDER / "released"
 LANES: Final = tuple(sorted(name for schema in raw_schemas().values() if (name := schema["name"]).endswith("Lane")))
 
 

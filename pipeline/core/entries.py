@@ -9,9 +9,10 @@ from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Lane, S, Snapshot
 from pipeline.core.ids import CALL_CHANNEL
+from schemas.codec import upgraded_plain
 from schemas.records import LanePosition, LaneState
 
-STATE_VERSION = 1
+STATE_VERSION = 2  # a state of version n holds the stage's part as release n wrote it (schemas/released/n)
 
 
 @dataclass(slots=True)
@@ -112,6 +113,14 @@ def state_of(
         generation=generation,
         logic=snapshot.data if snapshot else None,
     )
+
+
+def logic_of(state: LaneState, stage: str) -> bytes:
+    """Return the logic's part of a state as today's version of the stage would have written it. Raises CodecError."""
+    data = state.logic or b""
+    if state.version == STATE_VERSION:
+        return data
+    return upgraded_plain(data, f"{stage.capitalize()}Lane", state.version)
 
 
 def restored_entry(lane: LaneEntry[S], state: LaneState, first_offset: int) -> LaneEntry[S]:

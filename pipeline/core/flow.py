@@ -21,7 +21,7 @@ from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Envelope, Lane, LaneLogic, R, S, Snapshot, Step, W
 from pipeline.core.effects import Effects
-from pipeline.core.entries import Held, LaneEntry, restored_entry, state_of
+from pipeline.core.entries import Held, LaneEntry, logic_of, restored_entry, state_of
 from pipeline.core.errors import FatalError, PoisonError, StaleStateError
 from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, has_seen, idle_record, restored_feeds
 from pipeline.core.ids import CALL_CHANNEL
@@ -388,12 +388,12 @@ class CallFlow(Generic[S, W, R]):
             if state is not None:
                 restored_entry(entry, state, self._first_offset)
             entry.state = (
-                self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state.logic)
+                self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state)
             )
             self._lanes[channel.channel] = entry
 
-    def _restored(self, lane: Lane, data: bytes) -> S:
+    def _restored(self, lane: Lane, state: LaneState) -> S:
         try:
-            return self._logic.restore(lane, data)
+            return self._logic.restore(lane, logic_of(state, self._stage))
         except CodecError as error:
             raise FatalError(f"the changelog holds a {self._stage} state that cannot be read: {error}") from error

@@ -135,11 +135,17 @@ class LaneStates:
             reach(self._stage, "state_deleted")
 
     def calls(self) -> Iterable[tuple[int, LaneState]]:
-        """Yield (partition, state of the control lane) of every restored call."""
+        """Yield (partition, state of the control lane) of every restored call.
+
+        Raises FatalError when any restored state is unreadable, or of a newer version, before the first one is given.
+        """
         partitions = self._table.data._key_partition
-        for key, value in list(self._table.data.items()):
-            if key.endswith(b"/-1") and value is not None and key in partitions:
-                yield partitions[key], self._decode(value)
+        states = [
+            (partitions[key], self._decode(value))
+            for key, value in list(self._table.data.items())
+            if value is not None and key in partitions
+        ]
+        yield from ((partition, state) for partition, state in states if state.channel == CALL_CHANNEL)
 
     def _restore(self, apply: Callable[..., None], batch: Iterable[Any], codecs: Mapping[str, Any]) -> None:
         """Let the table take in a batch of the changelog, without states that are older than one before them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.entries import STATE_VERSION
 from pipeline.core.errors import FailedError, FatalError
 from pipeline.runtime.lane_states import LaneStates
 from schemas.codec import Codec
@@ -162,6 +163,16 @@ def test_ended_calls_are_found_again() -> None:
     states = recorded()
     assert states[-1].ended_offset is not None
     assert list(lane_states_of(restored(states)).calls()) == [(2, states[-1])]
+
+
+@pytest.mark.parametrize("channel", [-1, 0, 1])
+def test_a_state_of_a_newer_version_stops_the_worker_before_anything_is_given(channel: int) -> None:
+    states = recorded()
+    states[channel] = replace(states[channel], version=STATE_VERSION + 1)
+    with pytest.raises(
+        FatalError, match=f"newer version .state version {STATE_VERSION + 1}, this one reads {STATE_VERSION}"
+    ):
+        next(iter(lane_states_of(restored(states)).calls()))
 
 
 async def written(states: Sequence[LaneState]) -> list[SimpleNamespace]:

@@ -14,7 +14,7 @@ import pytest
 
 import schemas
 from schemas import records, release
-from schemas.codec import Codec, RepositorySchemas, decode_plain
+from schemas.codec import Codec, CodecError, RepositorySchemas, UnknownSchemaError, decode_plain, upgraded_plain
 
 VERSIONS = sorted(release.RELEASED.iterdir(), key=lambda folder: int(folder.name))
 SAMPLES = [path for version in VERSIONS for path in sorted(version.glob("*.bin"))]
@@ -82,7 +82,8 @@ def test_the_stages_states_in_released_lane_states_are_read(path: Path) -> None:
     name = path.stem.split(".")[1]
     logic = written(path)["logic"]
     then = fastavro.schemaless_reader(BytesIO(logic), schema_of(path.parent, name), None)
-    assert holds(decode_plain(logic, getattr(records, name)).to_avro(), then)
+    upgraded = upgraded_plain(logic, name, int(path.parent.name))
+    assert holds(decode_plain(upgraded, getattr(records, name)).to_avro(), then)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -94,6 +95,17 @@ def test_what_is_written_today_is_read_by_the_last_release(name: str) -> None:
     fastavro.schemaless_writer(out, writer, value)
     out.seek(0)
     assert holds(value, fastavro.schemaless_reader(out, writer, schema_of(VERSIONS[-1], name)))
+
+
+def test_an_id_from_the_future_is_told() -> None:
+    with pytest.raises(UnknownSchemaError, match="newer"):
+        RepositorySchemas().schema_of(max(schemas.REPOSITORY_IDS.values()) + 1000)
+
+
+@pytest.mark.parametrize(("data", "version"), [(b"", 1), (b"\x02", 77)])
+def test_a_state_that_no_release_wrote_is_unreadable(data: bytes, version: int) -> None:
+    with pytest.raises(CodecError, match="VadLane of release"):
+        upgraded_plain(data, "VadLane", version)
 
 
 def test_a_release_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
