@@ -91,11 +91,18 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def running(settings: Settings, *, say: Callable[[str], None] = lambda text: None) -> Iterator[System]:
+def running(
+    settings: Settings, *, workers: int = 1, say: Callable[[str], None] = lambda text: None
+) -> Iterator[System]:
     """Run broker and stages with ``settings`` (see `own_settings`). Raises NotReadyError, FailedError."""
     broker = EmbeddedBroker(settings)
     supervisor = Supervisor(
-        settings.work_folder, STAGES, environment=environment_of(settings), has_started_broker=True, on_event=say
+        settings.work_folder,
+        STAGES,
+        workers=workers,
+        environment=environment_of(settings),
+        has_started_broker=True,
+        on_event=say,
     )
     stop = threading.Event()
     watcher = threading.Thread(target=supervisor.run, args=(stop.is_set,), name="supervisor", daemon=True)

@@ -31,6 +31,7 @@ GROUPS = (
     "config",
     "doctor",
     "bench",
+    "chaos",
 )
 
 app = typer.Typer(

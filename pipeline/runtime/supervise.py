@@ -7,9 +7,11 @@ that has its partitions. Logs lie in ``<work folder>/logs``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +29,7 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 STEADY_SECONDS = 20.0  # a worker that ran this long is restarted at once
 STATE = "supervisor.json"
+INSTANCE = "CALLSCRIBE_RUNTIME__INSTANCE_ID"
 WORKER = "pipeline.cli.process"  # the program of a worker's process
 
 
@@ -39,6 +42,7 @@ class Worker:
     pid: int = 0
     created: float = 0.0
     restarts: int = 0
+    early_exits: int = 0  # in a row, of processes that did not live long
     is_ready: bool = False
     last_exit: int | None = None
 
@@ -75,6 +79,8 @@ class Supervisor:
         self._due: dict[str, float] = {}
         me = psutil.Process()
         names = [Worker(f"{stage}-{number}", stage) for stage in stages for number in range(1, workers + 1)]
+        place = f"{socket.gethostname()}:{work_folder.resolve()}"
+        self._member = hashlib.sha256(place.encode()).hexdigest()[:12]  # static members of their groups: one a worker
         self.state = RunState(me.pid, me.create_time(), has_started_broker, names)
 
     def start(self) -> None:
@@ -103,12 +109,8 @@ class Supervisor:
                 del self._processes[worker.name]
                 lived = time.time() - worker.created
                 worker.last_exit, worker.is_ready, worker.pid = code, False, 0
-                delay = (
-                    0.0
-                    if lived > STEADY_SECONDS
-                    else min(FIRST_RETRY_SECONDS * 2 ** min(worker.restarts, 6), LAST_RETRY_SECONDS)
-                )
-                self._due[worker.name] = now + delay
+                worker.early_exits = 0 if lived > STEADY_SECONDS else worker.early_exits + 1
+                self._due[worker.name] = now + _delay(worker.early_exits)
                 self._on_event(f"{worker.name} exited ({_describe(code)}); restarting. Log: {self.log_of(worker)}")
                 is_changed = True
             if worker.name in self._due and now >= self._due[worker.name]:
@@ -176,7 +178,12 @@ class Supervisor:
         command = [sys.executable, "-m", WORKER, worker.stage, *self._config, "--status-file", str(ready)]
         with self.log_of(worker).open("ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self._environment, INSTANCE: f"{self._member}.{worker.name}"},
+                start_new_session=True,
             )
         self._processes[worker.name] = process
         worker.pid = process.pid
@@ -198,6 +205,11 @@ class Supervisor:
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(asdict(self.state)), encoding="utf-8")
         temporary.replace(path)
+
+
+def _delay(early_exits: int) -> float:
+    """Return how long to wait before the next start: the first one comes at once."""
+    return 0.0 if early_exits <= 1 else min(FIRST_RETRY_SECONDS * 2 ** (early_exits - 2), LAST_RETRY_SECONDS)
 
 
 def read_state(work_folder: Path) -> RunState | None:

@@ -179,11 +179,11 @@ class LiveBench:
 
 
 @contextmanager
-def work_folder(settings: Settings, *, is_kept: bool) -> Iterator[Path]:
+def work_folder(settings: Settings, *, is_kept: bool, name: str = "live") -> Iterator[Path]:
     """Give a new folder below the work folder; removed at the end unless ``is_kept``. An error leaves it for its logs."""
     parent = settings.work_folder / "bench"
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="live-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
     try:
         yield folder
     except Exception:

@@ -1,0 +1,133 @@
+"""What a run asks of the broker: poison in, and how the stages get on. The only module here that knows Kafka."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from contextlib import suppress
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+import topics
+from pipeline.core.errors import NotReadyError
+from pipeline.runtime.broker import bootstrap_servers
+from pipeline.runtime.produce import SILENT
+from pipeline.runtime.security import confluent_config
+from pipeline.runtime.settings import Settings
+from schemas import records
+from schemas.codec import Codec
+from schemas.records import Audio, Gap
+
+LOOK_SECONDS = 0.25
+TIMEOUT_SECONDS = 2.0
+OUTPUTS = {"vad": "call.speech", "asr": "call.annotations", "assemble": "call.segments"}
+COMMITTED = ("diarize", "sink")  # stages whose outputs are rare, or no topic
+Place = tuple[str, int]  # stage, partition
+
+
+class Poisoner:
+    """Writes what no stage can use into the topics of calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.topics.prefix
+        self._producer = Producer(
+            confluent_config(settings.kafka, bootstrap_servers(settings))
+            | {"partitioner": "murmur2_random", "message.max.bytes": 8 * 1024 * 1024},
+            logger=SILENT,
+        )
+        self._codec = Codec()
+
+    def poison(self, topic: str, what: str, call_id: str) -> None:
+        """Write a record of the kind ``what`` (`pipeline.chaos.schedule.POISONS`) with the key of a call."""
+        value = self._value(topic, what, call_id)
+        name = topics.topic(topic).full_name(self._prefix)
+        with suppress(BufferError, KafkaException):
+            self._producer.produce(name, key=call_id.encode(), value=value)
+            self._producer.poll(0)
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._producer.purge()
+
+    def _value(self, topic: str, what: str, call_id: str) -> bytes:
+        if what == "no_avro":
+            return b"\xff no avro"
+        if what == "unknown_schema":
+            return b"\0\0\x0f\xff\xff no schema"
+        if what == "five_megabytes":
+            return bytes(5 * 1024 * 1024)
+        envelope = getattr(records, topics.topic(topic).schema)
+        stage = {"stage": "asr"} if topic == "call.annotations" else {}
+        wrong = what == "wrong_channel"
+        extra = {"audio": Audio(encoding="mulaw", data=b"\xff" * 800)} if topic == "call.audio" else {}
+        record = envelope(
+            call_id=call_id,
+            kind="audio" if topic == "call.audio" else "gap",
+            channel=999 if wrong else 0,
+            sequence=0 if wrong else 2**50,
+            start_sample=0 if wrong else 2**60,
+            sample_rate_hz=8000,
+            capture_time_ms=0,
+            gap=None if topic == "call.audio" else Gap(end_sample=2**61, reason="poison"),
+            **({"feed_epoch": 2**30} if topic == "call.audio" else {}),
+            **stage,
+            **extra,
+        )
+        return self._codec.encode(record)
+
+
+class Progress:
+    """When every stage got on, by partition: looked at several times a second, from a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = AdminClient(
+            confluent_config(settings.kafka, bootstrap_servers(settings)) | {"socket.timeout.ms": 5000, "log_level": 2}
+        )
+        self._values: dict[Place, int] = {}
+        self._moves: dict[Place, list[float]] = defaultdict(list)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        self._thread.join(2 * TIMEOUT_SECONDS)
+
+    def resumed(self, place: Place, since: float) -> float | None:
+        """Return the moment (seconds of the monotonic clock) of a stage's first step in a partition behind ``since``."""
+        return next((moved for moved in self._moves.get(place, ()) if moved > since), None)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            with suppress(NotReadyError):
+                now = time.monotonic()
+                for place, value in self._look().items():
+                    if value > self._values.get(place, -1):
+                        self._moves[place].append(now)
+                    self._values[place] = value
+
+    def _look(self) -> dict[Place, int]:
+        prefix, count = self._settings.topics.prefix, self._settings.partitions
+        names = {topics.topic(name).full_name(prefix): stage for stage, name in OUTPUTS.items()}
+        places = {TopicPartition(name, number): OffsetSpec.latest() for name in names for number in range(count)}
+        found: dict[Place, int] = {}
+        try:
+            for at, future in self._admin.list_offsets(places, request_timeout=TIMEOUT_SECONDS).items():
+                found[names[at.topic], at.partition] = future.result().offset
+            for stage in COMMITTED:
+                group = f"{prefix}.{stage}"
+                asked = self._admin.list_consumer_group_offsets(
+                    [ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_SECONDS
+                )
+                for at in asked[group].result().topic_partitions:
+                    found[stage, at.partition] = at.offset
+        except KafkaException as error:
+            raise NotReadyError(f"Kafka: {error.args[0].str()}") from None
+        return found
