@@ -7,11 +7,9 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
 import topics
-from pipeline.core.errors import NotReadyError
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.produce import SILENT
 from pipeline.runtime.security import confluent_config
@@ -23,7 +21,10 @@ from schemas.records import Audio, Gap
 LOOK_SECONDS = 0.25
 TIMEOUT_SECONDS = 2.0
 OUTPUTS = {"vad": "call.speech", "asr": "call.annotations", "assemble": "call.segments"}
-COMMITTED = ("diarize", "sink")  # stages whose outputs are rare, or no topic
+COMMITTED = {
+    "diarize": "call.speech",
+    "sink": "call.segments",
+}  # stages whose outputs are rare, or no topic: their commits
 Place = tuple[str, int]  # stage, partition
 
 
@@ -79,14 +80,28 @@ class Poisoner:
 
 
 class Progress:
-    """When every stage got on, by partition: looked at several times a second, from a thread of its own."""
+    """When every stage got on, by partition, seen from outside in a thread of its own.
+
+    librdkafka's admin client is not used: it aborts the process when a request times out while its broker is away.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._admin = AdminClient(
-            confluent_config(settings.kafka, bootstrap_servers(settings)) | {"socket.timeout.ms": 5000, "log_level": 2}
-        )
-        self._values: dict[Place, int] = {}
+        prefix, count = settings.topics.prefix, settings.partitions
+        config = confluent_config(settings.kafka, bootstrap_servers(settings)) | {
+            "enable.auto.commit": False,
+            "log_level": 2,
+        }
+        self._stages = {topics.topic(name).full_name(prefix): stage for stage, name in OUTPUTS.items()}
+        self._outputs = Consumer(config | {"group.id": f"{prefix}.reader"}, logger=SILENT)
+        self._outputs.assign([TopicPartition(name, at, OFFSET_END) for name in self._stages for at in range(count)])
+        self._groups = {
+            stage: (
+                Consumer(config | {"group.id": f"{prefix}.{stage}"}, logger=SILENT),
+                [TopicPartition(topics.topic(name).full_name(prefix), at) for at in range(count)],
+            )
+            for stage, name in COMMITTED.items()
+        }
+        self._committed: dict[Place, int] = {}
         self._moves: dict[Place, list[float]] = defaultdict(list)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
@@ -98,36 +113,28 @@ class Progress:
     def stop(self) -> None:
         """Look no more."""
         self._stop.set()
-        self._thread.join(2 * TIMEOUT_SECONDS)
+        self._thread.join(10 * TIMEOUT_SECONDS)
 
     def resumed(self, place: Place, since: float) -> float | None:
         """Return the moment (seconds of the monotonic clock) of a stage's first step in a partition behind ``since``."""
         return next((moved for moved in self._moves.get(place, ()) if moved > since), None)
 
     def _watch(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
-            with suppress(NotReadyError):
-                now = time.monotonic()
-                for place, value in self._look().items():
-                    if value > self._values.get(place, -1):
-                        self._moves[place].append(now)
-                    self._values[place] = value
+        due = 0.0
+        while not self._stop.is_set():
+            for message in self._outputs.consume(1000, timeout=LOOK_SECONDS):
+                if message.error() is None:
+                    self._moves[self._stages[message.topic()], message.partition()].append(time.monotonic())
+            if time.monotonic() >= due:
+                self._look_at_groups()
+                due = time.monotonic() + LOOK_SECONDS
+        for consumer in (self._outputs, *(consumer for consumer, _ in self._groups.values())):
+            consumer.close()
 
-    def _look(self) -> dict[Place, int]:
-        prefix, count = self._settings.topics.prefix, self._settings.partitions
-        names = {topics.topic(name).full_name(prefix): stage for stage, name in OUTPUTS.items()}
-        places = {TopicPartition(name, number): OffsetSpec.latest() for name in names for number in range(count)}
-        found: dict[Place, int] = {}
-        try:
-            for at, future in self._admin.list_offsets(places, request_timeout=TIMEOUT_SECONDS).items():
-                found[names[at.topic], at.partition] = future.result().offset
-            for stage in COMMITTED:
-                group = f"{prefix}.{stage}"
-                asked = self._admin.list_consumer_group_offsets(
-                    [ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_SECONDS
-                )
-                for at in asked[group].result().topic_partitions:
-                    found[stage, at.partition] = at.offset
-        except KafkaException as error:
-            raise NotReadyError(f"Kafka: {error.args[0].str()}") from None
-        return found
+    def _look_at_groups(self) -> None:
+        for stage, (consumer, places) in self._groups.items():
+            with suppress(KafkaException):  # the broker is away
+                for at in consumer.committed(places, timeout=TIMEOUT_SECONDS):
+                    if at.offset > self._committed.get((stage, at.partition), -1):
+                        self._moves[stage, at.partition].append(time.monotonic())
+                    self._committed[stage, at.partition] = at.offset
