@@ -19,8 +19,8 @@ PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "str
 REPOSITORY_IDS = {
     "CallAudio": 201,
     "CallSpeech": 102,
-    "CallAnnotation": 103,
-    "CallSegment": 104,
+    "CallAnnotation": 203,
+    "CallSegment": 204,
     "CallState": 105,
     "DeadLetter": 106,
     "LaneState": 207,

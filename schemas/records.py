@@ -69,6 +69,10 @@ class AssembleLane:
         turns_watermark: Speakers below this position are final.
         utterance: Index of the last utterance seen.
         turns_heard_to: How far diarize has come: start of its last record.
+        accounted: Coverage was written up to here; -1 when that is not known.
+        silent_to: Silence was declared up to here.
+        spoken: Segments of the open utterance that are closed and not accounted for; without a reason.
+        refused: Speech of the open utterance without accepted text.
     """
 
     turns: tuple[Turn, ...]
@@ -76,6 +80,10 @@ class AssembleLane:
     turns_watermark: int
     utterance: int
     turns_heard_to: int = 0
+    accounted: int = -1
+    silent_to: int = 0
+    spoken: tuple[Rejected, ...] = ()
+    refused: tuple[Rejected, ...] = ()
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -85,6 +93,10 @@ class AssembleLane:
             "turns_watermark": self.turns_watermark,
             "utterance": self.utterance,
             "turns_heard_to": self.turns_heard_to,
+            "accounted": self.accounted,
+            "silent_to": self.silent_to,
+            "spoken": [item.to_avro() for item in self.spoken],
+            "refused": [item.to_avro() for item in self.refused],
         }
 
     @classmethod
@@ -96,6 +108,10 @@ class AssembleLane:
             turns_watermark=value["turns_watermark"],
             utterance=value["utterance"],
             turns_heard_to=value["turns_heard_to"],
+            accounted=value["accounted"],
+            silent_to=value["silent_to"],
+            spoken=tuple(Rejected.from_avro(item) for item in value["spoken"]),
+            refused=tuple(Rejected.from_avro(item) for item in value["refused"]),
         )
 
 
@@ -340,6 +356,7 @@ class CallSegment:
         sample_rate_hz: Rate of every sample position in this record.
         capture_time_ms: Wall-clock time, ms since the epoch, at which start_sample was captured; for measuring latency only.
         segment: Set when kind is segment.
+        coverage: Set when kind is coverage.
         started: Set when kind is started.
         settings: Set when kind is settings.
         hold: Set when kind is hold.
@@ -359,6 +376,7 @@ class CallSegment:
     sample_rate_hz: int
     capture_time_ms: int
     segment: Segment | None = None
+    coverage: Coverage | None = None
     started: Started | None = None
     settings: Settings | None = None
     hold: Hold | None = None
@@ -380,6 +398,7 @@ class CallSegment:
             "sample_rate_hz": self.sample_rate_hz,
             "capture_time_ms": self.capture_time_ms,
             "segment": None if self.segment is None else self.segment.to_avro(),
+            "coverage": None if self.coverage is None else self.coverage.to_avro(),
             "started": None if self.started is None else self.started.to_avro(),
             "settings": None if self.settings is None else self.settings.to_avro(),
             "hold": None if self.hold is None else self.hold.to_avro(),
@@ -403,6 +422,7 @@ class CallSegment:
             sample_rate_hz=value["sample_rate_hz"],
             capture_time_ms=value["capture_time_ms"],
             segment=None if value["segment"] is None else Segment.from_avro(value["segment"]),
+            coverage=None if value["coverage"] is None else Coverage.from_avro(value["coverage"]),
             started=None if value["started"] is None else Started.from_avro(value["started"]),
             settings=None if value["settings"] is None else Settings.from_avro(value["settings"]),
             hold=None if value["hold"] is None else Hold.from_avro(value["hold"]),
@@ -588,6 +608,30 @@ class Channel:
             encoding=value["encoding"],
             language=value["language"],
             offset_samples=value["offset_samples"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The account of a stretch of a channel: every sample is in one span, and no later record speaks of it again.
+
+    Fields:
+        spans: In order, without holes.
+    """
+
+    spans: tuple[Span, ...]
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "spans": [item.to_avro() for item in self.spans],
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Coverage:
+        """Return the record of an Avro value."""
+        return cls(
+            spans=tuple(Span.from_avro(item) for item in value["spans"]),
         )
 
 
@@ -1136,6 +1180,38 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What became of a stretch of audio. It begins where its predecessor ends, the first one at the record's start_sample.
+
+    Fields:
+        end_sample: End, exclusive; sample position: samples since the start of the call at sample_rate_hz.
+        kind: segment: words of a committed segment. non_speech: declared to be no speech. refused: speech without accepted text. gap: never received or unusable. paused: the call was paused.
+        reason: refused: name of the guard, or no_words. gap: its reason. Else empty.
+    """
+
+    end_sample: int
+    kind: str
+    reason: str = ""
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "end_sample": self.end_sample,
+            "kind": self.kind,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Span:
+        """Return the record of an Avro value."""
+        return cls(
+            end_sample=value["end_sample"],
+            kind=value["kind"],
+            reason=value["reason"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
     """A piece of an utterance. start_sample of the envelope is its first sample.
 
@@ -1465,6 +1541,7 @@ class Words:
 
     Fields:
         utterance: Index of the utterance within the channel.
+        start_sample: Where the utterance starts, pre-roll included; sample position: samples since the start of the call at sample_rate_hz. -1 when it is not known.
         is_last: True when the utterance is complete.
         words: May be empty when is_last.
         rejected: Speech without accepted text.
@@ -1478,6 +1555,7 @@ class Words:
     """
 
     utterance: int
+    start_sample: int = -1
     is_last: bool
     words: tuple[Word, ...]
     rejected: tuple[Rejected, ...] = ()
@@ -1493,6 +1571,7 @@ class Words:
         """Return the Avro value of this record."""
         return {
             "utterance": self.utterance,
+            "start_sample": self.start_sample,
             "is_last": self.is_last,
             "words": [item.to_avro() for item in self.words],
             "rejected": [item.to_avro() for item in self.rejected],
@@ -1510,6 +1589,7 @@ class Words:
         """Return the record of an Avro value."""
         return cls(
             utterance=value["utterance"],
+            start_sample=value["start_sample"],
             is_last=value["is_last"],
             words=tuple(Word.from_avro(item) for item in value["words"]),
             rejected=tuple(Rejected.from_avro(item) for item in value["rejected"]),

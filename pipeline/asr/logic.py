@@ -302,6 +302,7 @@ class AsrLogic:
         language, probability = self._language(state), state.language_probability
         body = Words(
             utterance=state.utterance,
+            start_sample=state.utterance_start // state.ratio,
             is_last=end is not None,
             words=words,
             rejected=rejected,

@@ -54,6 +54,7 @@ class AsrState:
     prompt_tokens: tuple[int, ...] = ()
     heard_to: int = 0  # at the channel's rate
     utterance: int = -1
+    utterance_start: int = 0
     is_open: bool = False
     window_start: int = 0
     audio: NDArray[np.int16] = field(default_factory=lambda: EMPTY)
@@ -110,6 +111,7 @@ def listen(state: AsrState, record: CallSpeech, *, first_step: int, tentative: i
         state = changed(
             state,
             utterance=speech.utterance,
+            utterance_start=start,
             is_open=True,
             window_start=start,
             audio=EMPTY,

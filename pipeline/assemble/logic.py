@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.assemble.account import Account, Stretch
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.ids import segment_id
 from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
-from schemas.records import AssembleLane, CallAnnotation, Degraded, Segment, Turn, Word, Words
+from schemas.records import AssembleLane, CallAnnotation, Coverage, Degraded, Segment, Turn, Word, Words
 
 UNKNOWN = "unknown"
 
@@ -55,12 +56,13 @@ class AssembleState:
     )
     closed_utterance: int = -1
     pending: tuple[_Pending, ...] = ()
+    account: Account
 
 
 class AssembleLogic:
     """`pipeline.core.contract.LaneLogic` of the assemble stage."""
 
-    kinds = frozenset({"words", "turns", "watermark", "gap"})
+    kinds = frozenset({"words", "turns", "watermark", "gap", "paused"})
     controls = frozenset({"ended"})
 
     def __init__(self, config: AssembleConfig) -> None:
@@ -68,7 +70,9 @@ class AssembleLogic:
 
     def open(self, lane: Lane) -> AssembleState:
         """Return the state of a lane that has heard nothing."""
-        return AssembleState(channel=lane.channel.channel, role=lane.channel.role, rate=lane.channel.sample_rate_hz)
+        channel = lane.channel
+        account = Account(rate=channel.sample_rate_hz, accounted=channel.offset_samples)
+        return AssembleState(channel=channel.channel, role=channel.role, rate=channel.sample_rate_hz, account=account)
 
     def plan(self, state: AssembleState, record: CallAnnotation) -> Step[AssembleState, Any]:
         """Take in words, turns or a watermark of the lane, or the end of the call."""
@@ -92,16 +96,20 @@ class AssembleLogic:
                 state,
                 words_watermark=max(state.words_watermark, record.start_sample),
                 closed_utterance=_last_utterance(state),
+                account=state.account.quiet(record.start_sample),
             )
             after.append(Draft(kind="watermark", start_sample=record.start_sample))
-        elif record.kind == "gap" and record.stage == "asr":
-            after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
-            state = replace(state, closed_utterance=_last_utterance(state))
+        elif record.gap is not None and record.stage == "asr":
+            stretch = Stretch(record.kind, record.start_sample, record.gap.end_sample, reason=record.gap.reason)
+            if record.kind == "gap":
+                after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
+            state = replace(state, closed_utterance=_last_utterance(state), account=state.account.behind(stretch))
         is_end = record.kind == "ended"
         if is_end:
             state = replace(state, closed_utterance=_last_utterance(state))
         state, segments = self._assemble(state, is_end)
-        return Step(_forget(state), (*segments, *before, *after))
+        state, coverage = _accounted(state, is_end)
+        return Step(_forget(state), (*segments, *before, *after, *coverage))
 
     def apply(self, state: AssembleState, work: Any, result: Any) -> Step[AssembleState, Any]:
         """Return the state unchanged: there is nothing to infer."""
@@ -117,14 +125,26 @@ class AssembleLogic:
             turns_watermark=state.turns_watermark,
             turns_heard_to=state.turns_heard_to,
             utterance=state.closed_utterance,
+            accounted=state.account.accounted,
+            silent_to=state.account.silent_to,
+            spoken=state.account.spoken,
+            refused=state.account.refused,
         )
         return Snapshot(data=encode_plain(lane))
 
     def restore(self, lane: Lane, data: bytes) -> AssembleState:
         """Return the state of a snapshot."""
         saved = decode_plain(data, AssembleLane)
+        fresh = self.open(lane)
         return replace(
-            self.open(lane),
+            fresh,
+            account=replace(
+                fresh.account,
+                accounted=saved.words_watermark if saved.accounted < 0 else saved.accounted,
+                silent_to=saved.silent_to,
+                spoken=saved.spoken,
+                refused=saved.refused,
+            ),
             turns=saved.turns,
             words_watermark=saved.words_watermark,
             turns_watermark=saved.turns_watermark,
@@ -141,6 +161,7 @@ class AssembleLogic:
             pending=state.pending + added,
             words_watermark=max(state.words_watermark, words.watermark_sample),
             closed_utterance=words.utterance if words.is_last else state.closed_utterance,
+            account=state.account.hear(words),
         )
 
     def _refused(self, rejected: Any, state: AssembleState) -> Draft:
@@ -161,6 +182,8 @@ class AssembleLogic:
             speaker = speakers[0]
             assert speaker is not None
             segments.append(_segment(state, pending[:count], speaker))
+            start, end = pending[0].word.start_sample, pending[count - 1].word.end_sample
+            state = replace(state, account=state.account.close(start, end))
             pending = pending[count:]
         return replace(state, pending=pending), segments
 
@@ -192,6 +215,15 @@ class AssembleLogic:
                 return index + 1
         is_whole = len(speakers) == len(pending) and pending[0].utterance <= state.closed_utterance
         return len(speakers) if is_whole else 0
+
+
+def _accounted(state: AssembleState, is_end: bool) -> tuple[AssembleState, tuple[Draft, ...]]:
+    """Return the state, and the account of what nothing more will be said of."""
+    account, spans = state.account.settle(state.pending[0].utterance if state.pending else None, is_end=is_end)
+    if not spans:
+        return replace(state, account=account), ()
+    draft = Draft(kind="coverage", start_sample=state.account.accounted, body={"coverage": Coverage(spans=spans)})
+    return replace(state, account=account), (draft,)
 
 
 def _last_utterance(state: AssembleState) -> int:

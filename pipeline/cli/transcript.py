@@ -18,6 +18,7 @@ from pipeline.core.errors import FailedError, NotReadyError, UsageError
 
 if TYPE_CHECKING:
     from pipeline.runtime.settings import Settings
+    from pipeline.sink.coverage import Coverage
     from pipeline.sink.stores.base import CallSummary, Store
     from pipeline.sink.transcript import Transcript
 
@@ -82,6 +83,12 @@ def transcript(
     wait: Annotated[
         float | None, typer.Option(min=0, help="Return when the call is complete; exit 1 after so many seconds.")
     ] = None,
+    coverage: Annotated[
+        bool,
+        typer.Option(
+            "--coverage", help="Print what became of every sample instead (txt, json); exit 1 if it does not add up."
+        ),
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
     """Print the transcript of a call from the store.
@@ -90,6 +97,8 @@ def transcript(
     """
     if follow and format not in (Format.TXT, Format.JSON):
         raise UsageError(f"--follow prints segment by segment: --format txt or json, not {format.value}")
+    if coverage and (follow or format not in (Format.TXT, Format.JSON)):
+        raise UsageError("--coverage prints an account: --format txt or json, and no --follow")
     if follow and output is not None:
         raise UsageError("--follow prints to stdout; leave out --output")
     from pipeline.sink.exports import FORMATS
@@ -103,7 +112,10 @@ def transcript(
         found = reader.read() if deadline is None else reader.wait(deadline)
         if found is None:
             raise FailedError(reader.missing)
-        _put(FORMATS[format](found), output)
+        if coverage:
+            _put_coverage(reader, format, output)
+        else:
+            _put(FORMATS[format](found), output)
         if deadline is not None and found.state != "complete":
             raise FailedError(f"call {call_id} is {found.state}, not complete after {wait:g} s; printed what there is")
     finally:
@@ -129,6 +141,15 @@ class _Reader:
         stored = self._store.read(self._call_id)
         return None if stored is None else Transcript.from_stored(stored)
 
+    def coverage(self) -> Coverage:
+        """Return the account of a call that was read before. Raises NotReadyError."""
+        from pipeline.sink.coverage import coverage_of
+
+        assert self._store is not None
+        stored = self._store.read(self._call_id)
+        assert stored is not None
+        return coverage_of(stored)
+
     def try_read(self) -> Transcript | None:
         """Return as `read`, None too while the store is away."""
         try:
@@ -149,6 +170,16 @@ class _Reader:
         """Release the store."""
         if self._store is not None:
             self._store.close()
+
+
+def _put_coverage(reader: _Reader, format: Format, output: Path | None) -> None:
+    account = reader.coverage()
+    if format is Format.JSON:
+        _put(json.dumps(account.to_document(), indent=2) + "\n", output)
+    else:
+        _put(account.to_text(), output)
+    if account.problems:
+        raise FailedError(f"the account of call {account.call_id} does not add up: {account.problems[0]}")
 
 
 def _follow(reader: _Reader, format: Format, deadline: float | None) -> None:

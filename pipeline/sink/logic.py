@@ -8,8 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.ids import CALL_CHANNEL
-from pipeline.sink.stores.base import Batch, CallChange, CallRow, DegradedRow, EventRow, GapRow, SegmentRow, State
-from schemas.records import CallSegment, Segment, Started, Word
+from pipeline.sink.stores.base import (
+    Batch,
+    CallChange,
+    CallRow,
+    CoverageRow,
+    DegradedRow,
+    EventRow,
+    GapRow,
+    SegmentRow,
+    State,
+)
+from schemas.records import CallSegment, Coverage, Segment, Started, Word
 
 STATES: dict[str, State] = {"started": "live", "resumed": "live", "interrupted": "interrupted", "ended": "complete"}
 EVENTS = ("hold", "dtmf", "transfer", "pause", "resume", "interrupted", "resumed", "ended")
@@ -27,6 +37,7 @@ def plan(records: Iterable[CallSegment]) -> Batch:
     gaps: list[GapRow] = []
     degraded: list[DegradedRow] = []
     events: list[EventRow] = []
+    coverage: list[CoverageRow] = []
     for record in records:
         calls.append(_change(record))
         if record.kind == "segment" and record.segment is not None:
@@ -56,6 +67,8 @@ def plan(records: Iterable[CallSegment]) -> Batch:
                     sample_rate_hz=record.sample_rate_hz,
                 )
             )
+        elif record.kind == "coverage" and record.coverage is not None:
+            coverage += _coverage(record, record.coverage)
         elif record.kind in EVENTS:
             events.append(_event(record))
     return Batch(
@@ -64,6 +77,7 @@ def plan(records: Iterable[CallSegment]) -> Batch:
         gaps=tuple(gaps),
         degraded=tuple(degraded),
         events=tuple(events),
+        coverage=tuple(coverage),
     )
 
 
@@ -134,6 +148,21 @@ def _segment(record: CallSegment, segment: Segment) -> SegmentRow:
         policy=_storable(segment.policy),
         words=tuple(_word(word) for word in segment.words),
     )
+
+
+def _coverage(record: CallSegment, coverage: Coverage) -> Iterable[CoverageRow]:
+    start = record.start_sample
+    for span in coverage.spans:
+        yield CoverageRow(
+            call_id=record.call_id,
+            channel=record.channel,
+            start_sample=start,
+            end_sample=span.end_sample,
+            sample_rate_hz=record.sample_rate_hz,
+            kind=_storable(span.kind),
+            reason=_storable(span.reason),
+        )
+        start = span.end_sample
 
 
 def _word(word: Word) -> Word:

@@ -38,6 +38,7 @@ from pipeline.vad.state import (
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import CallAudio, Gap, VadLane
 
+PAUSED = "paused"  # kind of a stretch that was not taken in, and its reason
 MARGIN = 2 * (CONTEXT + TAPS_BEHIND + TAPS_AHEAD)  # audio before the pre-roll that scoring and the filter look at
 
 
@@ -52,7 +53,8 @@ class VadLogic:
 
     def open(self, lane: Lane) -> VadState:
         """Return the state of a lane that has heard nothing."""
-        return VadState(rate=lane.channel.sample_rate_hz)
+        channel = lane.channel
+        return VadState(rate=channel.sample_rate_hz, channel=channel.channel, offset=channel.offset_samples)
 
     def plan(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
         """Take in an audio or gap record of the lane, or a control record of the call."""
@@ -64,7 +66,10 @@ class VadLogic:
         if record.kind == "interrupted":
             return self._flush(state, gap=None, pending=None, end=state.audio_end, is_break=True)
         if record.kind == "ended":
-            return self._flush(state, gap=None, pending=None, end=state.audio_end)
+            start = max(state.audio_end, state.offset)
+            end = record.ended.end_samples.get(str(state.channel), 0) if record.ended is not None else 0
+            gap = Gap(end_sample=end, reason=PAUSED if state.is_paused else "missing_audio") if end > start else None
+            return self._flush(state, gap=gap, pending=None, end=start)
         if record.gap is None or record.gap.end_sample <= max(state.audio_end, 0):
             return Step(state)
         start = max(state.audio_end, record.start_sample if state.audio_end < 0 else 0, 0)
@@ -107,6 +112,8 @@ class VadLogic:
         saved = decode_plain(data, VadLane)
         return VadState(
             rate=lane.channel.sample_rate_hz,
+            channel=lane.channel.channel,
+            offset=lane.channel.offset_samples,
             audio_start=saved.audio_start,
             audio_end=saved.audio_end,
             scored_end=saved.scored_end,
@@ -143,7 +150,7 @@ class VadLogic:
                 f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}"
             )
         if state.audio_start >= 0 and start > state.audio_end:
-            gap = None if state.is_paused else Gap(end_sample=start, reason="missing_audio")
+            gap = Gap(end_sample=start, reason=PAUSED if state.is_paused else "missing_audio")
             return self._flush(state, gap=gap, pending=record, end=state.audio_end)
         if state.audio_start < 0:
             state = self._begin(state, start)
@@ -244,7 +251,8 @@ class VadLogic:
             outputs.append(Draft(kind="watermark", start_sample=flush_to // state.ratio))
             state = changed(state, watermark=flush_to)
         if gap is not None:
-            outputs.append(Draft(kind="gap", start_sample=flush_to // state.ratio, body={"gap": gap}))
+            kind = PAUSED if gap.reason == PAUSED else "gap"
+            outputs.append(Draft(kind=kind, start_sample=flush_to // state.ratio, body={"gap": gap}))
             state = self._begin(state, gap.end_sample)
         elif pending is not None or (is_break and state.audio_start >= 0):
             state = self._begin(state, state.audio_end if pending is None else pending.start_sample)

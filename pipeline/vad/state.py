@@ -73,6 +73,8 @@ class VadState:
     ``pieces`` are the (sequence, end) of the records whose audio is still in ``audio``."""
 
     rate: int
+    channel: int = 0
+    offset: int = 0  # where a leg that joined late begins
     audio_start: int = -1
     audio_end: int = -1
     source: Samples = field(

@@ -99,6 +99,19 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRow:
+    """What became of a stretch of a channel. Identity: ``(call_id, channel, start_sample)``. Kinds are those of `schemas.records.Span`."""
+
+    call_id: str
+    channel: int
+    start_sample: int
+    end_sample: int
+    sample_rate_hz: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallChange:
     """What one record says about the call as a whole; `pipeline.sink.logic.merge` applies it.
 
@@ -123,6 +136,7 @@ class Batch:
     gaps: tuple[GapRow, ...] = ()
     degraded: tuple[DegradedRow, ...] = ()
     events: tuple[EventRow, ...] = ()
+    coverage: tuple[CoverageRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +148,7 @@ class StoredCall:
     gaps: tuple[GapRow, ...] = ()
     degraded: tuple[DegradedRow, ...] = ()
     events: tuple[EventRow, ...] = ()
+    coverage: tuple[CoverageRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

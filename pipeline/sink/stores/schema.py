@@ -78,4 +78,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX calls_by_start ON calls (started_ms)",
     ),
+    (
+        """
+        CREATE TABLE coverage (
+            call_id TEXT NOT NULL,
+            channel INTEGER NOT NULL,
+            start_sample BIGINT NOT NULL,
+            end_sample BIGINT NOT NULL,
+            sample_rate_hz INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (call_id, channel, start_sample)
+        )
+        """,
+    ),
 )

@@ -12,7 +12,7 @@ from pipeline.core.errors import CallscribeError, NotReadyError
 from pipeline.sink.logic import merge
 from pipeline.sink.stores.base import Batch, CallChange, CallRow, CallSummary, State, StoredCall
 from pipeline.sink.stores.schema import MIGRATIONS, VERSION_TABLE
-from pipeline.sink.stores.tables import CALLS, DEGRADED, EVENTS, GAPS, SEGMENTS, Table, latest
+from pipeline.sink.stores.tables import CALLS, COVERAGE, DEGRADED, EVENTS, GAPS, SEGMENTS, Table, latest
 
 R = TypeVar("R")
 
@@ -88,6 +88,7 @@ class SqlStore:
             self._upsert(cursor, GAPS, batch.gaps)
             self._upsert(cursor, DEGRADED, batch.degraded)
             self._upsert(cursor, EVENTS, batch.events)
+            self._upsert(cursor, COVERAGE, batch.coverage)
 
     def calls(self, *, state: State | None = None, limit: int | None = None) -> tuple[CallSummary, ...]:
         """Return the newest ``limit`` calls, oldest first. Raises NotReadyError."""
@@ -110,6 +111,7 @@ class SqlStore:
                 gaps=self._rows(cursor, GAPS, GAPS.select_call, (call_id,)),
                 degraded=self._rows(cursor, DEGRADED, DEGRADED.select_call, (call_id,)),
                 events=self._rows(cursor, EVENTS, EVENTS.select_call, (call_id,)),
+                coverage=self._rows(cursor, COVERAGE, COVERAGE.select_call, (call_id,)),
             )
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from pipeline.sink.stores.base import CallRow, DegradedRow, EventRow, GapRow, SegmentRow
+from pipeline.sink.stores.base import CallRow, CoverageRow, DegradedRow, EventRow, GapRow, SegmentRow
 from schemas.records import Channel, Word
 
 R = TypeVar("R")
@@ -162,6 +162,17 @@ EVENTS = Table(
     guard=None,
     order="channel, sequence, kind",
     documents={"detail": (dict, dict)},
+)
+
+
+COVERAGE = Table(
+    name="coverage",
+    row=CoverageRow,
+    columns=_columns("call_id", "channel", "start_sample", "end_sample", "sample_rate_hz", "kind", "reason"),
+    key=("call_id", "channel", "start_sample"),
+    guard=None,
+    order="channel, start_sample",
+    documents={},
 )
 
 

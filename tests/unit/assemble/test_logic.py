@@ -178,7 +178,7 @@ def test_the_end_closes_everything() -> None:
 def test_a_gap_is_passed_on_behind_the_words_before_it() -> None:
     gap = annotation("gap", start=3.0, gap=Gap(end_sample=32_000, reason="missing_audio"))
     _, drafts = drive(AGENT, words("a b", 0.0), gap)
-    assert [d.kind for d in drafts] == ["segment", "gap"]
+    assert [d.kind for d in drafts] == ["segment", "gap", "coverage"]
     _, drafts = drive(AGENT, replace(gap, stage="diarize"))
     assert drafts == []
 
@@ -191,7 +191,11 @@ def test_a_watermark_is_passed_on_behind_the_words_before_it() -> None:
 def test_refused_text_marks_the_call() -> None:
     refused = Rejected(start_sample=8_000, end_sample=16_000, reason="repetition")
     _, drafts = drive(words("", 2.0, is_last=True, rejected=(refused,)))
-    (draft,) = drafts
+    draft, coverage = drafts
+    assert [(span.kind, span.reason) for span in coverage.body["coverage"].spans] == [
+        ("non_speech", ""),
+        ("refused", "repetition"),
+    ]
     assert (draft.kind, draft.start_sample) == ("degraded", 8_000)
     assert (draft.body["degraded"].stage, draft.body["degraded"].reason) == ("asr", "rejected_text:repetition")
 

@@ -180,3 +180,33 @@ def test_follow_goes_with_text_and_json_on_stdout_only(
 @pytest.mark.parametrize("command", ["calls", "transcript"])
 def test_help_has_an_example(invoke: Invoke, command: str) -> None:
     assert f"Example: callscribe {command}" in " ".join(invoke(command, "--help").stdout.split())
+
+
+def test_the_account_of_a_call(invoke: Invoke, store: Store) -> None:
+    store.write(plan(whole_call()))
+    told = invoke("transcript", "c1", "--coverage")
+    assert told.exit_code == 0
+    assert told.stdout.endswith("adds up\n")
+    assert "  refused           20800       2.600 s\n" in told.stdout
+    document = json.loads(invoke("transcript", "c1", "--coverage", "--format", "json").stdout)
+    assert document["adds_up"] is True
+    agent, customer = document["channels"]
+    assert (agent["accepted_samples"], agent["covered_samples"]) == (490_400, 490_400)
+    assert customer["spans"][2] == {
+        "kind": "refused",
+        "reason": "repetition",
+        "start_sample": 19_200,
+        "end_sample": 40_000,
+    }
+
+
+def test_an_account_that_does_not_add_up_is_a_failure(invoke: Invoke, store: Store) -> None:
+    store.write(plan([record for record in whole_call() if record.coverage is None or record.start_sample]))
+    with pytest.raises(FailedError, match="does not add up: channel 0: samples 0 to 72000 are in no span"):
+        invoke("transcript", "c1", "--coverage")
+
+
+@pytest.mark.parametrize("more", [("--follow",), ("--format", "srt")])
+def test_an_account_has_two_formats(invoke: Invoke, store: Store, more: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--coverage"):
+        invoke("transcript", "c1", "--coverage", *more)

@@ -7,6 +7,7 @@ from typing import Any
 from schemas.records import (
     CallSegment,
     Channel,
+    Coverage,
     Degraded,
     Dtmf,
     Ended,
@@ -14,6 +15,7 @@ from schemas.records import (
     Hold,
     Interrupted,
     Segment,
+    Span,
     Started,
     Word,
 )
@@ -74,6 +76,13 @@ def ended(call_id: str = "c1", *, sequence: int = 9, **fields: Any) -> CallSegme
     return envelope(call_id, "ended", **({"sequence": sequence, "start_sample": 490_400, "ended": content} | fields))
 
 
+def coverage(
+    call_id: str = "c1", *, channel: int = 0, start: int = 0, spans: tuple[tuple[int, str, str], ...]
+) -> CallSegment:
+    content = Coverage(spans=tuple(Span(end_sample=end, kind=kind, reason=reason) for end, kind, reason in spans))
+    return envelope(call_id, "coverage", channel=channel, start_sample=start, coverage=content)
+
+
 def whole_call(call_id: str = "c1") -> list[CallSegment]:
     """A complete call: two speakers that overlap, a hold, digits, a gap, a correction, a record that was rejected."""
     return [
@@ -91,5 +100,11 @@ def whole_call(call_id: str = "c1") -> list[CallSegment]:
         envelope(call_id, "something_new", sequence=3),
         envelope(call_id, "interrupted", sequence=4, start_sample=80_000, interrupted=Interrupted(reason="idle")),
         envelope(call_id, "resumed", sequence=5, start_sample=80_000),
+        coverage(call_id, spans=((3360, "non_speech", ""), (72_000, "segment", ""))),
+        coverage(call_id, start=72_000, spans=((75_200, "gap", "missing_audio"), (490_400, "non_speech", ""))),
+        coverage(call_id, channel=1, spans=((9600, "non_speech", ""), (19_200, "segment", ""))),
+        coverage(
+            call_id, channel=1, start=19_200, spans=((40_000, "refused", "repetition"), (488_000, "non_speech", ""))
+        ),
         ended(call_id),
     ]

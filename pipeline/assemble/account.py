@@ -1,0 +1,124 @@
+"""The account of a lane: what became of every sample. Pure; positions count at the channel's rate.
+
+Spans follow each other without holes. A stretch is accounted for when the stages have said everything about it: an utterance when its
+words are in segments, silence with what comes behind it, at the latest after `LONGEST_SILENCE_SECONDS`. Within an utterance the time
+from the first to the last word of each segment is ``segment``. What a guard refused is ``refused`` with its reason, and so is what got
+no word (``no_words``) though it is longer than the margins of an utterance: pre-roll, hangover, the pauses between sentences. The rest
+is ``non_speech``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from schemas.records import Rejected, Span, Words
+
+LONGEST_SILENCE_SECONDS = 60
+MARGIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch that came to its end: an utterance (by index), a gap or a pause."""
+
+    kind: str
+    start: int
+    end: int
+    reason: str = ""
+    utterance: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Everything below ``accounted`` is written. ``waiting`` are stretches whose words are not all in segments yet."""
+
+    rate: int
+    accounted: int
+    silent_to: int = 0
+    spoken: tuple[Rejected, ...] = ()
+    refused: tuple[Rejected, ...] = ()
+    waiting: tuple[Stretch, ...] = ()
+
+    def hear(self, words: Words) -> Account:
+        """Take in what asr says of an utterance."""
+        heard = replace(self, refused=self.refused + words.rejected)
+        if not words.is_last:
+            return heard
+        start = words.start_sample if words.start_sample >= 0 else self.accounted
+        return heard.behind(Stretch("utterance", start, words.watermark_sample, utterance=words.utterance))
+
+    def close(self, start: int, end: int) -> Account:
+        """Take in a closed segment: from its first word to its last."""
+        return replace(self, spoken=(*self.spoken, Rejected(start_sample=start, end_sample=end, reason="")))
+
+    def quiet(self, to: int) -> Account:
+        """Take in that there is no speech up to ``to``, behind what was said before."""
+        return replace(self, silent_to=max(self.silent_to, to))
+
+    def behind(self, stretch: Stretch) -> Account:
+        """Take in a stretch that has ended."""
+        return replace(self, waiting=(*self.waiting, stretch))
+
+    def settle(self, open_utterance: int | None, *, is_end: bool) -> tuple[Account, tuple[Span, ...]]:
+        """Return the account without what can be written, and that. Words of ``open_utterance`` and behind wait for segments."""
+        ledger = _Ledger(self.accounted)
+        waiting = list(self.waiting)
+        spoken, refused = self.spoken, self.refused
+        while waiting and not (
+            waiting[0].kind == "utterance" and open_utterance is not None and waiting[0].utterance >= open_utterance
+        ):
+            stretch = waiting.pop(0)
+            ledger.up_to(stretch.start, "non_speech")
+            if stretch.kind == "utterance":
+                margin = round(MARGIN_SECONDS * self.rate)
+                ledger.utterance(stretch.end, _within(spoken, stretch.end), _within(refused, stretch.end), margin)
+                spoken = tuple(one for one in spoken if one.start_sample >= stretch.end)
+                refused = tuple(one for one in refused if one.start_sample >= stretch.end)
+            else:
+                ledger.up_to(stretch.end, stretch.kind, stretch.reason)
+        is_long = self.silent_to - ledger.position >= LONGEST_SILENCE_SECONDS * self.rate
+        if not waiting and open_utterance is None and (is_end or (is_long and not spoken and not refused)):
+            ledger.up_to(self.silent_to, "non_speech")
+        settled = replace(self, accounted=ledger.position, spoken=spoken, refused=refused, waiting=tuple(waiting))
+        return settled, tuple(ledger.spans)
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Spans in the making, from ``position`` on."""
+
+    position: int
+    spans: list[Span] = field(default_factory=list)
+
+    def up_to(self, end: int, kind: str, reason: str = "") -> None:
+        """Account for everything up to ``end``, if there is anything."""
+        if end > self.position:
+            self.spans.append(Span(end_sample=end, kind=kind, reason=reason))
+            self.position = end
+
+    def utterance(self, end: int, spoken: Sequence[Rejected], refused: Sequence[Rejected], margin: int) -> None:
+        """Account for an utterance that ends at ``end``."""
+        if not spoken and not refused:
+            self.up_to(end, "refused", "no_words")
+            return
+        for segment in sorted(spoken, key=lambda one: one.start_sample):
+            self._wordless(min(segment.start_sample, end), refused, margin)
+            self.up_to(min(segment.end_sample, end), "segment")
+        self._wordless(end, refused, margin)
+
+    def _wordless(self, end: int, refused: Sequence[Rejected], margin: int) -> None:
+        """Account for what lies before the next segment."""
+        for one in sorted(refused, key=lambda one: one.start_sample):
+            if one.start_sample < end and one.end_sample > self.position:
+                self._silent(one.start_sample, margin)
+                self.up_to(min(one.end_sample, end), "refused", one.reason)
+        self._silent(end, margin)
+
+    def _silent(self, end: int, margin: int) -> None:
+        is_margin = end - self.position <= margin
+        self.up_to(end, "non_speech" if is_margin else "refused", "" if is_margin else "no_words")
+
+
+def _within(spans: Sequence[Rejected], end: int) -> list[Rejected]:
+    return [one for one in spans if one.start_sample < end]
