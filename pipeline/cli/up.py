@@ -16,6 +16,7 @@ from pipeline.cli.common import Context, console, note, print_json, settings_of
 from pipeline.core.errors import FailedError, NotReadyError, UsageError
 
 if TYPE_CHECKING:
+    from pipeline.runtime.lag import StageLag
     from pipeline.runtime.settings import Settings
     from pipeline.runtime.supervise import Supervisor
 
@@ -210,15 +211,18 @@ def _status(settings: Settings) -> dict[str, Any]:
             "bootstrap_servers": embedded.bootstrap_servers,
             "is_running": embedded.is_running,
         }
-    lags: dict[str, Any] = {}
-    problem = None
+    lags: dict[str, StageLag] = {}
+    problems: list[str] = []
     if broker["is_running"] is not False:
         try:
             lags = stage_lags(settings)
             broker["is_running"] = True
         except NotReadyError as error:
-            problem = str(error)
+            problems.append(str(error))
             broker["is_running"] = False
+    problems += dict.fromkeys(lag.problem for lag in lags.values() if lag.problem)
+    store, store_problem = _store_name(settings)
+    problems += [store_problem] if store_problem else []
     workers = [
         {
             "name": worker.name,
@@ -226,18 +230,22 @@ def _status(settings: Settings) -> dict[str, Any]:
             "state": "ready" if worker.is_ready else "starting" if worker.pid else "restarting",
             "pid": worker.pid,
             "restarts": worker.restarts,
-            "lag_records": lags.get(worker.stage),
+            "lag_records": lags[worker.stage].records if worker.stage in lags else None,
+            "lag_seconds": lags[worker.stage].seconds if worker.stage in lags else None,
+            "last_words": _last_words(settings, worker.name) if not worker.is_ready else None,
         }
         for worker in (state.workers if is_up and state else [])
     ]
     return {
         "is_ready": bool(workers)
         and broker["is_running"] is True
-        and all(worker["state"] == "ready" for worker in workers),
+        and all(worker["state"] == "ready" for worker in workers)
+        and not any(lag.records is None for lag in lags.values()),
         "is_up": is_up,
-        "problem": problem,
+        "problem": problems[0] if problems else None,
+        "problems": problems,
         "broker": broker,
-        "store": _store_name(settings),
+        "store": store,
         "work_folder": str(settings.work_folder),
         "workers": workers,
     }
@@ -251,27 +259,41 @@ def _show(document: dict[str, Any]) -> None:
         f"broker  {broker['kind']} {broker['bootstrap_servers'] or ''} {'running' if broker['is_running'] else 'not running'}"
     )
     console.print(f"store   {document['store']}", markup=False)
-    if document["problem"]:
-        console.print(f"problem {document['problem']}", markup=False)
+    for problem in document["problems"]:
+        console.print(f"problem {problem}", markup=False, soft_wrap=True)
     if not document["workers"]:
         console.print("no stages are up here: callscribe up")
         return
-    table = Table("worker", "state", "pid", "restarts", "behind (records)")
+    table = Table("worker", "state", "pid", "restarts", "behind (records)", "(seconds)")
     for worker in document["workers"]:
-        lag = "-" if worker["lag_records"] is None else str(worker["lag_records"])
-        table.add_row(worker["name"], worker["state"], str(worker["pid"]), str(worker["restarts"]), lag)
+        lag = ("-" if worker[name] is None else f"{worker[name]:g}" for name in ("lag_records", "lag_seconds"))
+        table.add_row(worker["name"], worker["state"], str(worker["pid"]), str(worker["restarts"]), *lag)
     console.print(table)
+    for worker in document["workers"]:
+        if worker["last_words"]:
+            console.print(f"{worker['name']}: {worker['last_words']}", markup=False, soft_wrap=True)
 
 
-def _store_name(settings: Settings) -> str:
+def _last_words(settings: Settings, name: str) -> str | None:
+    """Return the last line that a worker which is not ready has logged."""
+    try:
+        text = (settings.work_folder / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else None
+
+
+def _store_name(settings: Settings) -> tuple[str, str | None]:
+    """Return where the store is, and what is wrong with it."""
     from pipeline.sink.stores import open_store
 
     try:
         store = open_store(settings.store.url.get_secret_value(), settings.work_folder, create=False)
     except NotReadyError as error:
-        return str(error)
+        return "-", str(error)
     try:
-        return store.uri
+        return store.uri, None
     finally:
         store.close()
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
+
+REPEAT_SECONDS = 10.0
+KIND_CHARACTERS = 40  # of a message that tell its kind, where it was put together before logging saw it
+MAX_KINDS = 1000
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -47,9 +53,41 @@ class PlainFormatter(logging.Formatter):
         return super().format(record) + (f" {extras}" if extras else "")
 
 
+class Repeats(logging.Filter):
+    """Holds back what a logger says again and again: the first of a kind passes, then one every ``seconds`` with their number.
+
+    A broker that is away makes its clients say so some thirty times a second.
+    """
+
+    def __init__(self, seconds: float = REPEAT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._held: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # when the last one passed, and how many were held back since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record passes."""
+        if record.name.startswith("callscribe"):
+            return True
+        key, now = (record.name, str(record.msg)[:KIND_CHARACTERS]), self._clock()
+        passed, held = self._held.get(key, (-math.inf, 0))
+        if now - passed < self._seconds:
+            self._held[key] = passed, held + 1
+            return False
+        if len(self._held) >= MAX_KINDS:
+            self._held.clear()
+        self._held[key] = now, 0
+        if held:
+            record.repeats = held
+        return True
+
+
 def configure(*, stage: str, level: str, style: str) -> None:
     """Send all logging to stderr in the given style; libraries speak from WARNING on."""
     output = logging.StreamHandler(sys.stderr)
+    output.addFilter(Repeats())
     output.setFormatter(JsonFormatter(stage) if style == "json" else PlainFormatter(stage))
     logging.basicConfig(level=logging.WARNING, handlers=[output], force=True)
     logging.getLogger("callscribe").setLevel(level)

@@ -31,6 +31,7 @@ from pipeline.runtime.ledger import Ledger
 from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.positions import Positions, Start
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.retention import RetentionWatch
 from pipeline.runtime.room import Room
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import Fetched
@@ -96,6 +97,7 @@ class StageWorker:
         self._silence = Silence()
         self._in_hand: set[int] = set()  # partitions whose commit names a record that is being processed
         self._taking_over = asyncio.Lock()
+        self._retention = RetentionWatch(topics.topic(spec.input))
         self._room = Room(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
 
     def attach(self) -> None:
@@ -150,6 +152,8 @@ class StageWorker:
         if fetched.generation < self._generation or fetched.generation <= self._closed_generation:
             return  # delivered before a rebalance: it will be delivered again
         await self._take_over(fetched.generation)
+        if fetched.records:
+            self._retention.look(getattr(fetched.records[0], "timestamp", 0) or 0)
         ledgers = self._ledgers  # others take their place when a rebalance comes while this waits
         for record in fetched.records:
             start = self._starts.get(record.partition)

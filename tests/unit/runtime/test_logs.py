@@ -57,3 +57,24 @@ def test_libraries_speak_from_warning_on(capsys: pytest.CaptureFixture[str]) -> 
     written = capsys.readouterr()
     assert written.out == ""
     assert [json.loads(line)["logger"] for line in written.err.splitlines()] == ["callscribe.worker", "some.library"]
+
+
+def test_what_is_said_again_and_again_is_counted() -> None:
+    now = [0.0]
+    repeats = logs.Repeats(10.0, clock=lambda: now[0])
+
+    def passes(name: str, message: str) -> logging.LogRecord | None:
+        made = logging.LogRecord(name, logging.ERROR, "file", 1, message, (), None)
+        return made if repeats.filter(made) else None
+
+    assert passes("aiokafka", "Unable to connect")
+    assert [passes("aiokafka", "Unable to connect") for _ in range(5)] == [None] * 5
+    assert passes("aiokafka", "something else")
+    assert all(passes("callscribe.worker", "ours") for _ in range(3))
+    now[0] = 10.0
+    again = passes("aiokafka", "Unable to connect")
+    assert again is not None
+    assert vars(again)["repeats"] == 5
+    for number in range(2 * logs.MAX_KINDS):
+        passes("aiokafka", f"{number} is another one")
+    assert len(repeats._held) <= logs.MAX_KINDS
