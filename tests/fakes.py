@@ -269,8 +269,10 @@ class Stage:
     writes: type[Any]
     writers: tuple[str, ...]
 
-    def flow(self, restored: Mapping[int, LaneState] | None = None, call_id: str = CALL) -> CallFlow[Any, Any, Any]:
-        """Return the flow of one call through the stage."""
+    def flow(
+        self, restored: Mapping[int, LaneState] | None = None, call_id: str = CALL, **places: int
+    ) -> CallFlow[Any, Any, Any]:
+        """Return the flow of one call through the stage; ``places`` are its ``read_from`` and ``first_offset``."""
         return CallFlow(
             call_id=call_id,
             logic=self.logic,
@@ -278,6 +280,7 @@ class Stage:
             writers=self.writers,
             stage=self.name,
             restored=restored,
+            **places,
         )
 
 

@@ -97,9 +97,10 @@ class AsrLogic:
             behind = (Draft(kind="watermark", start_sample=record.start_sample),)
             state = changed(state, heard_to=max(state.heard_to, record.start_sample))
         elif record.gap is not None:
-            start = min(max(state.heard_to, record.start_sample), record.gap.end_sample)
-            behind = (Draft(kind="gap", start_sample=start, body={"gap": record.gap}),)
-            state = changed(state, heard_to=record.gap.end_sample)
+            start = max(state.heard_to, record.start_sample)
+            if start < record.gap.end_sample:
+                behind = (Draft(kind="gap", start_sample=start, body={"gap": record.gap}),)
+            state = changed(state, heard_to=max(start, record.gap.end_sample))
         if not state.is_open:
             return Step(state, behind)
         # The rest of the utterance was lost on the way: what was heard of it is decoded to its end.

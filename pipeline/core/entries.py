@@ -12,6 +12,7 @@ from pipeline.core.ids import CALL_CHANNEL
 from schemas.codec import upgraded_plain
 from schemas.records import LanePosition, LaneState
 
+OVERTAKEN = 1_000_000  # more outputs than can follow a state before the next one
 STATE_VERSION = 2  # a state of version n holds the stage's part as release n wrote it (schemas/released/n)
 
 
@@ -41,6 +42,7 @@ class LaneEntry(Generic[S]):
     anchor: tuple[int, int] | None = None  # (sample, ms since the epoch)
     released_offset: int = -1
     unproved_from: int | None = None  # after a restart, until a record follows the state: where to read when none does
+    is_overtaken: bool = False  # after a restart: what the state needs may have been deleted
     is_dirty: bool = False
 
     @property
@@ -66,6 +68,16 @@ class LaneEntry(Generic[S]):
             "sample_rate_hz": self.rate,
             "capture_time_ms": self.capture_time_ms(draft.start_sample),
         }
+
+    def prove(self, *, has_hole: bool) -> int:
+        """Note that a record of the channel came behind the state; return how many outputs are skipped because of a hole before it.
+
+        Where records that the state needed were deleted, outputs behind the state had been written from them. Their sequences must not
+        be used again for others.
+        """
+        is_overtaken = self.is_overtaken and has_hole
+        self.unproved_from, self.is_overtaken = None, False
+        return OVERTAKEN if is_overtaken else 0
 
     def let_go(self, needed_sequence: int | None, waiting: Container[tuple[str, int]]) -> list[Held]:
         """Return what the lane does not need any more, and forget it.
@@ -123,8 +135,11 @@ def logic_of(state: LaneState, stage: str) -> bytes:
     return upgraded_plain(data, f"{stage.capitalize()}Lane", state.version)
 
 
-def restored_entry(lane: LaneEntry[S], state: LaneState, first_offset: int) -> LaneEntry[S]:
+def restored_entry(lane: LaneEntry[S], state: LaneState | None, first_offset: int) -> LaneEntry[S]:
     """Return ``lane`` standing where the recorded state stands; ``first_offset`` is the oldest record of the input."""
+    lane.is_overtaken = first_offset > 0
+    if state is None:
+        return lane
     lane.next_sequence = {position.writer: position.needed_sequence for position in state.positions}
     lane.done_sequence = {position.writer: position.next_sequence for position in state.positions}
     lane.next_control = {position.writer: position.next_control for position in state.positions}
@@ -132,6 +147,7 @@ def restored_entry(lane: LaneEntry[S], state: LaneState, first_offset: int) -> L
     lane.released_offset = state.released_offset
     needed = state.needed_offset if state.needed_offset >= 0 else state.released_offset + 1
     lane.unproved_from = max(needed, first_offset)
+    lane.is_overtaken = needed < first_offset
     if state.anchor_sample is not None and state.anchor_time_ms is not None:
         lane.anchor = (state.anchor_sample, state.anchor_time_ms)
     return lane

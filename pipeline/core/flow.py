@@ -184,15 +184,14 @@ class CallFlow(Generic[S, W, R]):
             return
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
-        lane.unproved_from = None
+        skipped = lane.prove(has_hole=record.sequence > expected)
         state, outputs = lane.state, list[Draft]()
         assert state is not None
         is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
         if record.sequence > expected:
-            state = yield from self._run(
-                self._logic.plan(state, gap_before(record, lane.anchor[0] if lane.anchor else record.start_sample)),
-                outputs,
-            )
+            start = lane.anchor[0] if lane.anchor else record.start_sample
+            gap = gap_before(record, start, is_overtaken=skipped > 0)
+            state = yield from self._run(self._logic.plan(state, gap), outputs)
         if record.kind in self._logic.kinds:
             state = yield from self._run(self._logic.plan(state, record), outputs)
         elif writer == self._writers[0]:
@@ -204,6 +203,7 @@ class CallFlow(Generic[S, W, R]):
         if is_rebuilt:
             return
         self._hear_again(effects)
+        lane.output_sequence += skipped
         effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         lane.is_dirty |= any(draft.counted for draft in outputs) or len(lane.held) >= MAX_HELD
 
@@ -385,8 +385,7 @@ class CallFlow(Generic[S, W, R]):
             lane = Lane(channel=channel, started=control.started)
             entry = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
             state = restored.get(channel.channel)
-            if state is not None:
-                restored_entry(entry, state, self._first_offset)
+            restored_entry(entry, state, self._first_offset)
             entry.state = (
                 self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state)
             )

@@ -10,6 +10,7 @@ from pipeline.core.errors import PoisonError
 from schemas.records import Gap, Started
 
 LARGEST = 2**48
+DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
 
 
 def control_rate(started: Started) -> int:
@@ -60,8 +61,8 @@ def copy_of(record: Any) -> Draft:
     return Draft(kind=record.kind, start_sample=record.start_sample, body=body)
 
 
-def gap_before(record: Any, start: int) -> Any:
+def gap_before(record: Any, start: int, *, is_overtaken: bool) -> Any:
     """Return the gap record that stands for the records missing before ``record``, from ``start`` at the earliest."""
     blank = {name: None for name in ("audio", "speech", "words", "turns", "tail") if hasattr(record, name)}
-    gap = Gap(end_sample=record.start_sample, reason="missing_records")
+    gap = Gap(end_sample=record.start_sample, reason=DELETED if is_overtaken else "missing_records")
     return replace(record, kind="gap", start_sample=min(start, record.start_sample), gap=gap, **blank)

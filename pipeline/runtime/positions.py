@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.runtime.attempts import Attempts
+
+log = logging.getLogger("callscribe.worker")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Positions:
     def __init__(self, app: Any, topic: str) -> None:
         self._app = app
         self._topic = topic
+        self._is_missing = False
+        self._has_asked = False
 
     async def starts(self, max_deaths: int) -> dict[int, Start]:
         """Return where reading starts in every assigned partition, and commit it, with one more start in the metadata.
@@ -52,7 +58,8 @@ class Positions:
         starts = {}
         for tp in assigned:
             known = committed.get(tp)
-            offset = max(first[tp], known.offset) if known is not None else first[tp]
+            # A commit behind the end is one of a topic that was deleted and made again.
+            offset = max(first[tp], known.offset) if known is not None and known.offset <= end[tp] else first[tp]
             attempts = Attempts()
             if known is not None and known.offset == offset < end[tp]:  # else there was nothing to fail at
                 attempts = Attempts.parse(known.metadata).started(max_deaths)
@@ -85,6 +92,28 @@ class Positions:
         ends = await self._ask("end_offsets", assigned) if assigned else {}
         return {tp.partition: offset for tp, offset in ends.items()}
 
+    async def watch(self) -> None:
+        """Look after the topic, every few seconds: say that it is missing, and join the group anew when it is there again.
+
+        Who handed the partitions out left a missing topic's out, and a static member gets the same ones again after a restart. So a
+        worker without any asks once, too.
+        """
+        thread = self._app.consumer._thread
+        consumer = thread._ensure_consumer()
+        if not consumer.partitions_for_topic(self._topic):
+            if not self._is_missing:
+                log.error("topic %s is missing; waiting for it (callscribe topics apply)", self._topic)
+            self._is_missing = True
+        if self._is_missing:
+            with contextlib.suppress(KafkaError):  # the broker is away
+                await thread.call_thread(_refresh, consumer._client)
+            if consumer.partitions_for_topic(self._topic):
+                log.warning("topic %s is there again", self._topic)
+                self._is_missing, self._has_asked = False, False
+        if not self._is_missing and not self._has_asked and not self._assigned():
+            self._has_asked = True
+            await thread.call_thread(_rejoin, consumer._coordinator)
+
     def _assigned(self) -> list[TopicPartition]:
         return [TopicPartition(*tp) for tp in self._app.consumer.assignment() if tp.topic == self._topic]
 
@@ -110,3 +139,11 @@ class Positions:
         except (CommitFailedError, IllegalStateError):
             return False
         return True
+
+
+async def _refresh(client: Any) -> None:
+    await client.force_metadata_update()
+
+
+async def _rejoin(coordinator: Any) -> None:
+    coordinator.request_rejoin()

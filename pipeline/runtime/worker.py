@@ -330,6 +330,7 @@ class StageWorker:
         if generation <= self._closed_generation:
             return
         try:
+            await self._positions.watch()
             await self._take_over(generation)
             if any(self._ended.values()):
                 await self._delete_ended(generation)

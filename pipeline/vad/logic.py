@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import PoisonError
 from pipeline.core.frozen import changed
+from pipeline.core.passing import DELETED
 from pipeline.core.resample import TAPS_AHEAD, TAPS_BEHIND, double_rate
 from pipeline.vad.hysteresis import Walk
 from pipeline.vad.state import (
@@ -38,6 +39,7 @@ from pipeline.vad.state import (
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import CallAudio, Gap, VadLane
 
+SKIPPED_UTTERANCES = 1_000
 PAUSED = "paused"  # kind of a stretch that was not taken in, and its reason
 MARGIN = 2 * (CONTEXT + TAPS_BEHIND + TAPS_AHEAD)  # audio before the pre-roll that scoring and the filter look at
 
@@ -254,6 +256,8 @@ class VadLogic:
             kind = PAUSED if gap.reason == PAUSED else "gap"
             outputs.append(Draft(kind=kind, start_sample=flush_to // state.ratio, body={"gap": gap}))
             state = self._begin(state, gap.end_sample)
+            if gap.reason == DELETED:  # utterances that were written from what is gone have had the next numbers
+                state = changed(state, utterance=state.utterance + SKIPPED_UTTERANCES)
         elif pending is not None or (is_break and state.audio_start >= 0):
             state = self._begin(state, state.audio_end if pending is None else pending.start_sample)
         if pending is None:

@@ -1,0 +1,258 @@
+"""What is outside goes away and comes back: broker, leader, store, topic, records. Nothing is lost, no worker loops, status says so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline.cli.up import _status
+from pipeline.demo import assets
+from pipeline.replay import Replay
+from pipeline.runtime.broker import EmbeddedBroker
+from pipeline.runtime.broker.state import read_state
+from pipeline.runtime.provisioning import apply_topics
+from pipeline.runtime.settings import Settings
+from pipeline.sink.coverage import coverage_of
+from pipeline.sink.stores import FILE, open_store
+from tests.integration.conftest import Kafka
+from tests.integration.feeds import HalfFed
+from tests.integration.postgres import PostgresServer
+from tests.integration.system import System, clip, replayed, running, wait_for
+from topics import topic
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+SECONDS = 60.0
+SESSION_SECONDS = 6
+AWAY_SECONDS = 9.0  # longer than the session
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
+    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
+
+
+@pytest.fixture(scope="module")
+def expected(call: assets.DemoCall) -> dict[str, Any]:
+    return replayed(Replay(Settings()), call)
+
+
+def restarts(system: System) -> int:
+    return sum(worker.restarts for worker in system.supervisor.state.workers)
+
+
+def problems(settings: Settings) -> str:
+    return "; ".join(_status(settings)["problems"])
+
+
+@contextlib.contextmanager
+def own_broker(folder: Path, nodes: int) -> Iterator[tuple[EmbeddedBroker, Settings]]:
+    """Run a broker that may be hurt."""
+    settings = Settings.model_validate(
+        {
+            "broker": {"compiler": "quick"},
+            "kafka": {"session_timeout_seconds": SESSION_SECONDS},
+            "topics": {"embedded_partitions": 1},
+            "runtime": {"work_folder": str(folder)},
+        }
+    )
+    broker = EmbeddedBroker(settings, nodes=nodes)
+    broker.start()
+    try:
+        apply_topics(settings)
+        yield broker, settings
+    finally:
+        broker.stop()
+
+
+def test_the_broker_is_away_for_longer_than_a_session(tmp_path: Path, call: assets.DemoCall, expected: Any) -> None:
+    with own_broker(tmp_path, 1) as (broker, settings), running(settings) as system:
+        for how, call_id in (("stop", "stopped"), ("kill", "killed")):
+            feed = HalfFed(settings, call, call_id)
+            feed.first_half()
+            if how == "stop":
+                broker.stop()
+            else:
+                for pid in broker.status().pids:
+                    os.kill(pid, signal.SIGKILL)
+            gone = time.monotonic()
+            assert not _status(settings)["is_ready"]
+            wait_for(lambda since=gone: time.monotonic() - since > AWAY_SECONDS, SECONDS, "the session is over")  # type: ignore[misc]
+            broker.start()
+            feed.rest()
+            assert system.transcript(call_id) == expected
+        assert restarts(system) == 0
+        assert problems(settings) == ""
+
+
+def test_a_leader_dies_and_another_takes_its_partitions(tmp_path: Path, call: assets.DemoCall, expected: Any) -> None:
+    with own_broker(tmp_path, 3) as (broker, settings), running(settings) as system:
+        feed = HalfFed(settings, call, "moved")
+        feed.first_half()
+        name = topic("call.audio").full_name(settings.topics.prefix)
+        admin = AdminClient({"bootstrap.servers": broker.status().bootstrap_servers})
+        leader = admin.list_topics(name, timeout=10).topics[name].partitions[0].leader
+        state = read_state(broker.status().data)
+        assert state is not None
+        os.kill(next(node.pid or 0 for node in state.nodes if node.node_id == leader), signal.SIGKILL)
+        feed.rest()
+        assert system.transcript("moved") == expected
+        broker.start()
+        after = HalfFed(settings, call, "mended")
+        after.first_half()
+        after.rest()
+        assert system.transcript("mended") == expected
+
+
+@pytest.fixture(scope="module")
+def system(kafka: Kafka, postgres: PostgresServer) -> Iterator[System]:
+    settings = kafka.ready(
+        topics__partitions=1, kafka__session_timeout_seconds=SESSION_SECONDS, store__url=postgres.socket_url
+    )
+    with running(settings) as running_system:
+        yield running_system
+
+
+def test_the_store_is_away_and_then_read_only(
+    system: System, postgres: PostgresServer, call: assets.DemoCall, expected: Any
+) -> None:
+    before = restarts(system)
+    feed = HalfFed(system.settings, call, "away")
+    feed.first_half()
+    postgres.stop()
+    feed.rest()
+    log = system.settings.work_folder / "logs" / "sink-1.log"
+    wait_for(lambda: "trying again" in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+    assert "store postgresql" in problems(system.settings)
+    wait_for(lambda: _lag(system, "sink") > 0, SECONDS, "lag of the sink is visible")
+    postgres.start()
+    assert system.transcript("away") == expected
+
+    _set_read_only(postgres, "on")
+    try:
+        feed = HalfFed(system.settings, call, "read-only")
+        feed.first_half()
+        feed.rest()
+        wait_for(lambda: "read-only" in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+    finally:
+        _set_read_only(postgres, "off")
+    assert system.transcript("read-only") == expected
+    assert restarts(system) == before
+
+
+def _lag(system: System, stage: str) -> int:
+    return next(
+        worker["lag_records"] or 0 for worker in _status(system.settings)["workers"] if worker["stage"] == stage
+    )
+
+
+def _set_read_only(postgres: PostgresServer, value: str) -> None:
+    with psycopg.connect(postgres.socket_url, autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute("SET transaction_read_only = off")
+        connection.execute(f"ALTER DATABASE postgres SET default_transaction_read_only = {value}")  # type: ignore[arg-type]
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'postgres'"
+        )
+
+
+def test_records_that_were_deleted_before_they_were_read_are_a_gap(
+    kafka: Kafka, system: System, call: assets.DemoCall, expected: Any
+) -> None:
+    """As when a stage was down for longer than its topic keeps records."""
+    settings = system.settings
+    feed = HalfFed(settings, call, "overtaken")
+    feed.first_half()
+    name = topic("call.audio").full_name(settings.topics.prefix)
+    vad = system.pid("vad")
+    os.kill(vad, signal.SIGSTOP)
+    try:
+        feed.up_to(0.75)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        end = TopicPartition(name, 0, -1)  # everything there is
+        for future in admin.delete_records([end]).values():
+            future.result()
+        feed.rest()
+    finally:
+        os.kill(vad, signal.SIGKILL)
+    found = system.transcript("overtaken")
+    assert {(gap["channel"], gap["reason"]) for gap in found["gaps"]} >= {
+        (0, "deleted_records"),
+        (1, "deleted_records"),
+    }
+    store = open_store(settings.store.url.get_secret_value(), settings.work_folder)
+    stored = store.read("overtaken")
+    store.close()
+    assert stored is not None
+    account = coverage_of(stored)
+    assert account.problems == ()
+    assert all(channel.totals["gap"] > 0 for channel in account.channels)
+    heard, said = words_of(found), words_of(expected)
+    assert heard
+    first_gap = min(gap["start_seconds"] for gap in found["gaps"])
+    assert {word for word in heard if word[1] < first_gap - 2} <= said
+
+
+def words_of(transcript: Any) -> set[tuple[int, float, str]]:
+    return {
+        (segment["channel"], word["start_seconds"], word["text"])
+        for segment in transcript["segments"]
+        for word in segment["words"]
+    }
+
+
+def test_a_deleted_topic_is_named_and_waited_for(
+    kafka: Kafka, system: System, call: assets.DemoCall, expected: Any
+) -> None:
+    settings = system.settings
+    name = topic("call.speech").full_name(settings.topics.prefix)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    for future in admin.delete_topics([name]).values():
+        future.result()
+    wait_for(lambda: f"topic {name} is missing" in problems(settings), SECONDS, "status names the topic")
+    assert not _status(settings)["is_ready"]
+    apply_topics(settings)
+    wait_for(lambda: problems(settings) == "", SECONDS, "it is there again")
+    feed = HalfFed(settings, call, "behind-a-deleted-topic")
+    feed.first_half()
+    feed.rest()
+    assert system.transcript(feed.call_id) == expected
+
+
+def test_the_disk_of_an_sqlite_store_is_full(
+    kafka: Kafka, tmp_path: Path, call: assets.DemoCall, expected: Any
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "callscribe-test", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        settings = kafka.ready(topics__partitions=1, store__url=f"sqlite:///{disk / FILE}")
+        with running(settings) as system:
+            feed = HalfFed(settings, call, "full")
+            feed.first_half()
+            filling = disk / "filling"
+            with contextlib.suppress(OSError), filling.open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+            feed.rest()
+            log = settings.work_folder / "logs" / "sink-1.log"
+            wait_for(lambda: "full" in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+            filling.unlink()
+            assert system.transcript("full") == expected
+            assert restarts(system) == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
