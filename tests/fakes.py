@@ -269,9 +269,7 @@ class Stage:
     writes: type[Any]
     writers: tuple[str, ...]
 
-    def flow(
-        self, restored: Mapping[int, LaneState] | None = None, call_id: str = CALL, **places: int
-    ) -> CallFlow[Any, Any, Any]:
+    def flow(self, restored: Mapping[int, LaneState] | None = None, call_id: str = CALL, **places: int) -> Any:
         """Return the flow of one call through the stage; ``places`` are its ``read_from`` and ``first_offset``."""
         return CallFlow(
             call_id=call_id,

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.demo import assets
@@ -26,6 +26,7 @@ from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
+from tests.integration.reading import records_of, states_of
 from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
@@ -55,25 +56,6 @@ def system(kafka: Kafka, crashes: Path) -> Iterator[System]:
     settings = kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)
     with running(settings, environment={VARIABLE: str(crashes)}) as running_system:
         yield running_system
-
-
-def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
-    """Return the records that a topic of one partition holds from ``start`` on."""
-    consumer = Consumer(
-        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "t", "enable.auto.commit": False}
-    )
-    try:
-        place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, start)
-        end = consumer.get_watermark_offsets(place, timeout=10)[1]
-        consumer.assign([place])
-        found: list[Any] = []
-        while consumer.position([place])[0].offset < end and (not found or found[-1].offset() + 1 < end):
-            message = consumer.poll(5)
-            assert message is not None
-            found.append(message)
-        return found
-    finally:
-        consumer.close()
 
 
 @contextmanager
@@ -150,11 +132,6 @@ def test_a_state_from_before_has_its_input_read_again(system: System, call: asse
     feed.rest()
     assert system.transcript("stale") == expected
     assert log.read_text(encoding="utf-8").count("a lane's state is older") == before + 1
-
-
-def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
-    key = f"{call_id}/{channel}".encode()
-    return [message.value() for message in records_of(settings, "vad-state-changelog") if message.key() == key]
 
 
 def test_every_state_says_how_far_it_has_come(system: System, call: assets.DemoCall) -> None:

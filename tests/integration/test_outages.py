@@ -28,6 +28,7 @@ from pipeline.sink.stores import FILE, open_store
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.postgres import PostgresServer
+from tests.integration.reading import states_of
 from tests.integration.system import System, clip, replayed, running, wait_for
 from topics import topic
 
@@ -174,6 +175,7 @@ def test_records_that_were_deleted_before_they_were_read_are_a_gap(
     settings = system.settings
     feed = HalfFed(settings, call, "overtaken")
     feed.first_half()
+    wait_for(lambda: bool(states_of(settings, "overtaken", -1)), SECONDS, "vad remembers the call")
     name = topic("call.audio").full_name(settings.topics.prefix)
     vad = system.pid("vad")
     os.kill(vad, signal.SIGSTOP)

@@ -1,0 +1,35 @@
+"""What topics of one partition hold, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from pipeline.runtime.settings import Settings
+from topics import topic
+
+
+def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
+    """Return the records that a topic of one partition holds from ``start`` on."""
+    consumer = Consumer(
+        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "t", "enable.auto.commit": False}
+    )
+    try:
+        place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, start)
+        end = consumer.get_watermark_offsets(place, timeout=10)[1]
+        consumer.assign([place])
+        found: list[Any] = []
+        while consumer.position([place])[0].offset < end and (not found or found[-1].offset() + 1 < end):
+            message = consumer.poll(5)
+            assert message is not None
+            found.append(message)
+        return found
+    finally:
+        consumer.close()
+
+
+def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
+    """Return the states that vad has recorded of a lane, oldest first."""
+    key = f"{call_id}/{channel}".encode()
+    return [message.value() for message in records_of(settings, "vad-state-changelog") if message.key() == key]
