@@ -395,6 +395,6 @@ def transcript(segments: Iterable[CallSegment]) -> list[CallSegment]:
 
 def words_of(segments: Iterable[CallSegment], channel: int) -> list[str]:
     """Return the words of a channel in order."""
-    found = [record for record in segments if record.segment is not None and record.channel == channel]
-    found.sort(key=lambda record: record.start_sample)
-    return [word.text for record in found for word in record.segment.words]  # type: ignore[union-attr]
+    own = (record for record in segments if record.segment is not None and record.channel == channel)
+    ordered = sorted(own, key=lambda record: record.start_sample)
+    return [word.text for record in ordered for word in record.segment.words]  # type: ignore[union-attr]

@@ -70,7 +70,9 @@ def own_settings(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(
         update={
             "kafka": KafkaSettings(
-                fetch_wait_seconds=settings.kafka.fetch_wait_seconds, linger_seconds=settings.kafka.linger_seconds
+                fetch_wait_seconds=settings.kafka.fetch_wait_seconds,
+                linger_seconds=settings.kafka.linger_seconds,
+                session_timeout_seconds=settings.kafka.session_timeout_seconds,
             ),
             "broker": BrokerSettings(heap_mb=settings.broker.heap_mb, compiler=settings.broker.compiler),
             "schemas": SchemaSettings(),

@@ -1,0 +1,172 @@
+"""Who feeds a call: epochs, silent feeds, and feeds that come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.errors import PoisonError, StaleStateError
+from pipeline.core.flow import CallFlow
+from pipeline.vad.stage import SPEC
+from schemas.records import CallAudio, LaneState
+from tests.fakes import Call, said, stages, step
+from tests.property.durable import BOUNDED, calls
+
+CALL = Call(script={0: said("one two.", at=0.4) + said("three.", at=2.0), 1: ()}, seconds=4.0)
+
+
+def flow_of(call: Call, restored: dict[int, LaneState] | None = None, **places: int) -> CallFlow[Any, Any, Any]:
+    stage = stages(call)["vad"]
+    return CallFlow(
+        call_id=call.call_id,
+        logic=stage.logic,
+        writes=stage.writes,
+        writers=stage.writers,
+        stage="vad",
+        clocks=SPEC.clocks,
+        restored=restored,
+        **places,
+    )
+
+
+def fed(flow: CallFlow[Any, Any, Any], call: Call, records: list[CallAudio], first: int = 0) -> list[Any]:
+    return [step(flow, stages(call)["vad"], record, offset) for offset, record in enumerate(records, start=first)]
+
+
+def epoch(records: list[CallAudio], number: int) -> list[CallAudio]:
+    return [replace(record, feed_epoch=number) for record in records]
+
+
+def test_what_a_superseded_feed_sends_is_dropped() -> None:
+    records = CALL.records()
+    flow = flow_of(CALL)
+    fed(flow, CALL, epoch(records[:10], 1))
+    fed(flow, CALL, epoch(records[:2], 2), first=10)  # another feed begins the call anew
+    late = fed(flow, CALL, epoch(records[10:14], 1), first=12)
+    assert all(effects.outputs == [] for effects in late)
+    assert [effects.released for effects in late] == [[12], [13], [14], [15]]
+    fed(flow, CALL, epoch(records[2:], 2), first=16)
+    assert flow.is_ended
+
+
+def test_a_restart_reads_what_the_earlier_feed_had_sent_before() -> None:
+    """The control lane remembers the new feed, and a lane with an open utterance needs records of the old one again."""
+    records = CALL.records()
+    log = [*epoch(records[:8], 1), *epoch(records[:1], 2), *epoch(records[8:], 2)]
+    plain, states = flow_of(CALL), dict[int, LaneState]()
+    expected = [output for effects in fed(plain, CALL, log) for output in effects.outputs]
+    for at in range(1, len(log)):
+        flow, made, states = flow_of(CALL), list[Any](), {}
+        for effects in fed(flow, CALL, log[:at]):
+            made += effects.outputs
+            states |= {state.channel: state for state in effects.states}
+        again = flow_of(CALL, states)
+        for effects in fed(again, CALL, log):
+            made += effects.outputs
+        assert {(o.channel, o.sequence): o for o in made} == {(o.channel, o.sequence): o for o in expected}
+
+
+def test_a_silent_feed_is_closed_where_the_record_is_read() -> None:
+    records = epoch(CALL.records()[:12], 1)
+    flow = flow_of(CALL)
+    fed(flow, CALL, records)
+    decision = flow.idle_record(is_paused_too=False)
+    assert decision is not None
+    assert (decision.kind, decision.stage, decision.feed_epoch) == ("interrupted", "vad", 1)
+    (effects,) = fed(flow, CALL, [decision], first=12)
+    assert [output.kind for output in effects.outputs if output.channel == -1] == ["interrupted"]
+    assert effects.standing is not None
+    assert effects.standing[0] == "interrupted"
+    assert flow.is_quiet
+    assert flow.idle_record(is_paused_too=True) is None
+    (again,) = fed(flow, CALL, [decision], first=13)  # written twice: by a worker that died, and by the next one
+    assert (again.outputs, again.standing) == ([], None)
+
+
+def test_a_decision_is_void_for_lanes_that_have_heard_more() -> None:
+    records = epoch(CALL.records(), 1)
+    flow = flow_of(CALL)
+    fed(flow, CALL, records[:12])
+    decision = flow.idle_record(is_paused_too=False)
+    assert decision is not None
+    behind = fed(flow, CALL, [*records[12:14], decision], first=12)[-1]
+    assert all(output.channel == -1 for output in behind.outputs)
+    (effects,) = fed(flow, CALL, [records[14]], first=15)  # and the feed goes on
+    assert [output.kind for output in effects.outputs if output.channel == -1] == ["resumed"]
+    assert effects.standing is not None
+    assert effects.standing[0] == "live"
+    fed(flow, CALL, records[15:], first=16)
+    assert flow.is_ended
+
+
+def test_a_paused_call_may_be_silent() -> None:
+    call = replace(CALL, controls=((1.0, "pause", {}),))
+    flow = flow_of(call)
+    fed(flow, call, [record for record in call.records() if record.kind != "ended"])
+    assert flow.idle_record(is_paused_too=False) is None
+    assert flow.idle_record(is_paused_too=True) is not None
+
+
+def test_nobody_else_decides_by_the_clock() -> None:
+    flow = flow_of(CALL)
+    fed(flow, CALL, CALL.records()[:3])
+    for record in (replace(CALL.records()[3], stage="asr"), replace(CALL.records()[3], stage="vad")):
+        with pytest.raises(PoisonError, match="not a writer"):
+            next(flow.feed(record, 4))
+
+
+def test_a_decision_that_comes_behind_the_end_is_no_poison() -> None:
+    flow = flow_of(CALL)
+    records = CALL.records()
+    fed(flow, CALL, records[:12])
+    decision = flow.idle_record(is_paused_too=False)
+    fed(flow, CALL, records[12:], first=12)
+    (effects,) = fed(flow, CALL, [decision], first=99)  # type: ignore[list-item]
+    assert (effects.outputs, effects.released) == ([], [99])
+
+
+@BOUNDED
+@given(call=calls(), at=st.integers(3, 60), behind=st.integers(0, 30))
+def test_a_restart_decides_alike(call: Call, at: int, behind: int) -> None:
+    """The decision stands in the log: whatever was recorded before a crash, its effects are the same."""
+    records = epoch(call.records(), 1)
+    at = min(at, len(records) - 1)
+    plain = flow_of(call)
+    fed(plain, call, records[:at])
+    decision = plain.idle_record(is_paused_too=False)
+    if decision is None:
+        return
+    log = [*records[:at], decision, *records[at:]]
+    expected = {(o.channel, o.sequence): o for effects in fed(flow_of(call), call, log) for o in effects.outputs}
+    made, states = dict[Any, Any](), dict[int, LaneState]()
+    for effects in fed(flow_of(call), call, log[: at + 1 + behind]):
+        made |= {(o.channel, o.sequence): o for o in effects.outputs}
+        states |= {state.channel: state for state in effects.states}
+    for effects in fed(flow_of(call, states), call, log):
+        made |= {(o.channel, o.sequence): o for o in effects.outputs}
+    assert made == expected
+
+
+def test_a_state_from_before_asks_for_its_input() -> None:
+    records = CALL.records()
+    states, older = dict[int, LaneState](), dict[int, LaneState]()
+    released: set[int] = set()
+    for number, effects in enumerate(fed(flow_of(CALL), CALL, records[:34])):
+        states |= {state.channel: state for state in effects.states}
+        released |= set(effects.released)
+        if number == 8:
+            older = dict(states)
+    committed = next(offset for offset in range(len(records)) if offset not in released)
+    stale = states | {0: older[0]}
+    assert older[0].needed_offset < committed
+    flow = flow_of(CALL, stale, read_from=committed)
+    with pytest.raises(StaleStateError) as caught:
+        fed(flow, CALL, records[committed:], first=committed)
+    assert caught.value.offset == older[0].needed_offset
+    flow = flow_of(CALL, stale, read_from=caught.value.offset)
+    fed(flow, CALL, records[caught.value.offset :], first=caught.value.offset)
+    assert flow.is_ended
