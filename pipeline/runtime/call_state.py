@@ -13,8 +13,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from pipeline.core.errors import CallRefusedError, NotReadyError
 from pipeline.core.feeds import Grant
 from pipeline.core.ids import CALL_CHANNEL
+from pipeline.runtime.admission import Admission
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.crash_points import reach
+from pipeline.runtime.lag import stage_lags
 from pipeline.runtime.produce import AudioProducer, Delivery
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import partitions_of
@@ -121,6 +123,7 @@ class CallOutlet:
         """Raise NotReadyError within about 10 s when the broker does not answer or lacks a topic."""
         self._settings = settings
         self._producer = AudioProducer(settings)
+        self._admission = Admission(settings.ingest.max_lag_seconds, lambda: stage_lags(settings))
 
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
@@ -130,9 +133,11 @@ class CallOutlet:
         """Take a call for a feed, by writing that it is live under the next epoch and reading that back.
 
         A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it.
-        Raises CallRefusedError (complete, or live), NotReadyError or FailedError; when refused, nothing of the call has changed.
+        Raises CallRefusedError (complete, or live), NotReadyError (also when a new call is not admitted) or FailedError; when refused,
+        nothing of the call has changed.
         """
         if is_new:
+            self._admission.admit(call_id)
             self._write(call_id, "live", 1, {}, tenant)
             return Grant(feed_epoch=1, next_control=0)
         known = read_standing(self._settings, call_id)
@@ -140,6 +145,8 @@ class CallOutlet:
             raise CallRefusedError(f"call {call_id} is complete already")
         if known is not None and known.state.state == "live" and not take_over:
             raise CallRefusedError(self._is_live(call_id, known.state))
+        if known is None:
+            self._admission.admit(call_id)
         epoch = 1 if known is None else known.state.feed_epoch + 1
         next_sequence = {} if known is None else known.state.next_sequence
         offset = self._write(call_id, "live", epoch, next_sequence, tenant)

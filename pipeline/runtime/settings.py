@@ -99,6 +99,11 @@ class IngestSettings(Section):
     record_seconds: float = Field(0.5, ge=0.02, le=2.0)
     queue_max_bytes: int = Field(32 * 1024 * 1024, ge=1024 * 1024)
     max_channels: int = Field(32, ge=1)
+    max_lag_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="New calls are refused while a stage is further behind; utterances count up to 30 s; 0: never",
+    )
     idle_seconds: float = Field(60.0, ge=1, description="A feed that is silent for so long is closed as interrupted")
     paused_idle_seconds: float = Field(
         3600.0, ge=1, description="The same for a paused call, which is silent on purpose"

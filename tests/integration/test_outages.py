@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from confluent_kafka import TopicPartition
@@ -23,6 +24,7 @@ from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.broker.state import read_state
 from pipeline.runtime.provisioning import apply_topics
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.supervise import GRACE_SECONDS
 from pipeline.sink.coverage import coverage_of
 from pipeline.sink.stores import FILE, open_store
 from tests.integration.conftest import Kafka
@@ -204,6 +206,25 @@ def test_records_that_were_deleted_before_they_were_read_are_a_gap(
     assert heard
     first_gap = min(gap["start_seconds"] for gap in found["gaps"])
     assert {word for word in heard if word[1] < first_gap - 2} <= said
+
+
+def test_a_stop_in_the_middle_of_a_backlog_is_bounded_and_orderly(
+    kafka: Kafka, call: assets.DemoCall, expected: Any
+) -> None:
+    settings = kafka.ready(topics__partitions=1)
+    feed = HalfFed(settings, call, "stopped")
+    with running(settings) as system:
+        feed.first_half()
+        feed.rest()
+        processes = [psutil.Process(worker.pid) for worker in system.supervisor.state.workers]
+        began = time.monotonic()
+        for process in processes:
+            process.terminate()
+        assert psutil.wait_procs(processes, timeout=GRACE_SECONDS)[1] == []
+        assert time.monotonic() - began < GRACE_SECONDS
+        wait_for(lambda: restarts(system) == len(processes), SECONDS, "every worker is started again")
+        assert {worker.last_exit for worker in system.supervisor.state.workers} == {0}
+        assert system.transcript("stopped") == expected
 
 
 def words_of(transcript: Any) -> set[tuple[int, float, str]]:

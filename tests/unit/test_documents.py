@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import topics
 from pipeline.core import errors
-from pipeline.runtime import stage_app
+from pipeline.runtime import crash_points, stage_app
 from pipeline.runtime.settings import PREFIX, known_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,3 +132,15 @@ def test_every_setting_of_the_app_has_a_reason() -> None:
 
 def test_the_documents_stay_short() -> None:
     assert len(text_of("ARCHITECTURE.md").splitlines()) <= 250
+
+
+def test_the_table_of_crash_points_has_every_point_and_its_stage() -> None:
+    """`tests/integration/test_crash_points.py` kills a process at each of them."""
+    table = text_of("ARCHITECTURE.md").split("**Crash points.**")[1].split("\n## ")[0]
+    named: dict[str, set[str]] = {}
+    for row in re.findall(r"^\| (.*`.*) \| (\w+) \| .* \|$", table, re.MULTILINE):
+        for point in re.findall(r"`(\w+)`", row[0]):
+            named.setdefault(point, set()).add(row[1])
+    assert named.keys() == crash_points.POINTS.keys()
+    for point, stages in crash_points.POINTS.items():
+        assert named[point] == ({"stage"} if stages == crash_points.STAGES else set(stages)), point
