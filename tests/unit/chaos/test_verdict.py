@@ -152,7 +152,9 @@ def test_any_words_taken_away_are_lost_and_any_said_again_are_twice(transcript: 
 
 
 @given(transcript=TRANSCRIPTS, other=TRANSCRIPTS)
-def test_two_transcripts_are_clean_exactly_when_they_are_equal(transcript: dict[str, Any], other: dict[str, Any]) -> None:
+def test_two_transcripts_are_clean_exactly_when_they_are_equal(
+    transcript: dict[str, Any], other: dict[str, Any]
+) -> None:
     assert compare(transcript, transcript).is_clean
     assert compare(transcript, other).is_clean == (transcript == other)
 
