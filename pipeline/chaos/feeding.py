@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.core.errors import NotReadyError
+from pipeline.core.errors import CallRefusedError, FailedError, NotReadyError
 from pipeline.ingest.decode import open_audio
 from pipeline.ingest.feed import Delivery, FeedOptions, feed_call
-from pipeline.ingest.pacing import FeedStopped, Pace, Speed
+from pipeline.ingest.pacing import FeedStopped, Pace
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.settings import Settings
 
@@ -40,8 +40,11 @@ class Feed:
 
 
 class Feeding:
-    """Feeds every call to its end, whatever happens. A feed that vanished comes again from the start of its call, at full speed:
-    what the broker has already is a repeat."""
+    """Feeds every call to its end, whatever happens.
+
+    A feed that vanished comes again from the start of its call. What was due by then comes at once, what the broker has already is a
+    repeat, and from there on it goes on in real time: the call stays live for later faults.
+    """
 
     def __init__(self, settings: Settings, feeds: list[Feed], say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -61,8 +64,10 @@ class Feeding:
             thread.start()
 
     def vanish(self, call_id: str, seconds: float) -> None:
-        """Have the feed of a call vanish, and come again after ``seconds``."""
+        """Have the feed of a call vanish, and come again after ``seconds``. Raises FailedError when it has ended."""
         feed = self._feeds[call_id]
+        if feed.is_done:
+            raise FailedError(f"call {call_id} is fed to its end already")
         feed.away_seconds = seconds
         feed.vanishes.set()
 
@@ -83,26 +88,32 @@ class Feeding:
     def _feed(self, feed: Feed) -> None:
         if self._stop.wait(feed.start_seconds):
             return
-        capture_start_ms = time.time_ns() // 1_000_000
-        is_new, speed = True, "real"
+        capture_start_ms, origin = time.time_ns() // 1_000_000, time.monotonic()
+        is_new = True
         while not self._stop.is_set():
+            outlet = None
             try:
-                self._attempt(feed, is_new=is_new, speed=speed, capture_start_ms=capture_start_ms)  # type: ignore[arg-type]
+                outlet = self._outlet_now()
+                self._attempt(feed, outlet, is_new=is_new, origin=origin, capture_start_ms=capture_start_ms)
             except _VanishedError:
                 self._stop.wait(feed.away_seconds)
-            except NotReadyError as error:
-                self._say(f"the feed of {feed.call_id} begins again: {error}")
-                self._renew()
-                self._stop.wait(AGAIN_SECONDS)
             except FeedStopped:
                 return
+            except CallRefusedError as error:  # complete already: the answer to its last record was lost
+                self._say(f"the feed of {feed.call_id} is over: {error}")
+                feed.is_done = True
+                return
+            except (NotReadyError, FailedError) as error:
+                self._say(f"the feed of {feed.call_id} begins again: {error}")
+                self._renew(outlet)
+                self._stop.wait(AGAIN_SECONDS)
             else:
                 feed.is_done = True
                 return
-            is_new, speed = False, "max"
+            is_new = False
 
-    def _attempt(self, feed: Feed, *, is_new: bool, speed: Speed, capture_start_ms: int) -> None:
-        outlet = self._outlet_now()
+    def _attempt(self, feed: Feed, outlet: CallOutlet, *, is_new: bool, origin: float, capture_start_ms: int) -> None:
+        """Feed the call from its start; ``origin`` is the moment of the monotonic clock at which its first attempt began."""
         grant = outlet.take(feed.call_id, tenant=None, is_new=is_new, take_over=True)
         options = FeedOptions(roles=feed.roles, record_seconds=self._settings.ingest.record_seconds)
         with open_audio(feed.path, name=feed.call_id) as audio:
@@ -111,7 +122,7 @@ class Feeding:
                 options,
                 call_id=feed.call_id,
                 delivery=_Vanishing(outlet.delivery(), feed.vanishes),
-                pace=Pace(speed=speed, monotonic=time.monotonic, wait_stopped=self._wait_stopped),
+                pace=Pace(speed="real", monotonic=time.monotonic, wait_stopped=self._wait_stopped, origin=origin),
                 capture_start_ms=capture_start_ms,
                 feed_epoch=grant.feed_epoch,
                 next_control=grant.next_control,
@@ -131,12 +142,13 @@ class Feeding:
                 self._outlet = CallOutlet(self._settings)
             return self._outlet
 
-    def _renew(self) -> None:
-        """Let go of a producer that has given up."""
+    def _renew(self, outlet: CallOutlet | None) -> None:
+        """Let go of a producer that has given up, unless another feed has done so."""
         with self._lock:
-            outlet, self._outlet = self._outlet, None
-        if outlet is not None:
-            outlet.close()
+            if outlet is None or outlet is not self._outlet:
+                return
+            self._outlet = None
+        outlet.close()
 
 
 class _Vanishing:

@@ -13,20 +13,22 @@ from pipeline.chaos.verdict import percentile, total
 def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as JSON values; seconds are rounded to hundredths."""
     plan = outcome.plan
+    done = [hit for hit in outcome.hits if not hit.problem]
     return {
         "verdict": "clean" if outcome.is_clean else "failed",
         "seed": plan.seed,
         "calls": plan.calls,
         "minutes": round(plan.seconds / 60, 2),
         "faults": {
-            "total": len(outcome.faults),
-            "by_kind": dict(sorted(Counter(fault.kind for fault, _ in outcome.faults).items())),
-            "not_carried_out": [f"{fault}: {problem}" for fault, problem in outcome.faults if problem],
+            "total": len(done),
+            "by_kind": dict(sorted(Counter(hit.fault.kind for hit in done).items())),
+            "not_carried_out": [f"{hit.fault}: {hit.problem}" for hit in outcome.hits if hit.problem],
         },
         "words": asdict(total(outcome.counts.values())),
         "incomplete_calls": outcome.incomplete,
-        "different_calls": sorted(call_id for call_id, counts in outcome.counts.items() if not counts.is_clean),
+        "different_calls": outcome.different,
         "recovery_seconds": {kind: _spread(values) for kind, values in sorted(outcome.recoveries.items())},
+        "poison": {"written": outcome.poisoned, "ignored": outcome.ignored},
         "dead_letters": outcome.dead_letters,
         "worker_restarts": outcome.restarts,
         "wall_seconds": round(outcome.seconds, 1),
@@ -41,18 +43,24 @@ def lines(outcome: Outcome) -> list[str]:
     told = [
         f"{found['verdict']}: {words['words']} words of {found['calls']} calls, {faults['total']} faults ({kinds}), seed {found['seed']}",
         f"lost {words['lost']}, twice {words['twice']}, changed {words['changed']}, invented {words['invented']}, "
-        f"gaps {words['gaps']}, incomplete calls {len(found['incomplete_calls'])}",
-        f"worker restarts {found['worker_restarts']}, dead letters {found['dead_letters']}",
+        f"gaps {words['gaps']}, otherwise different {words['otherwise']}, incomplete calls {len(found['incomplete_calls'])}",
+        f"worker restarts {found['worker_restarts']}, poison {found['poison']['written']}, of it ignored "
+        f"{len(found['poison']['ignored'])}, dead letters {found['dead_letters']}",
     ]
     for kind, spread in found["recovery_seconds"].items():
-        told.append(f"on again after {kind}: p50 {spread['p50']} s, p95 {spread['p95']} s, max {spread['max']} s")
+        told.append(
+            f"on again after {kind}: p50 {spread['p50']} s, p95 {spread['p95']} s, max {spread['max']} s, "
+            f"of {spread['count']}; never seen {spread['never_seen']}"
+        )
     return [*told, *(f"not carried out: {text}" for text in faults["not_carried_out"])]
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
+def _spread(values: list[float | None]) -> dict[str, Any]:
+    seen = [value for value in values if value is not None]
     return {
-        "p50": percentile(values, 0.5),
-        "p95": percentile(values, 0.95),
-        "max": max(values, default=None),
-        "count": len(values),
+        "p50": percentile(seen, 0.5),
+        "p95": percentile(seen, 0.95),
+        "max": max(seen, default=None),
+        "count": len(seen),
+        "never_seen": len(values) - len(seen),
     }

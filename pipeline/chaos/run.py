@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,26 +10,28 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.bench.live.broker import BrokerProbe
 from pipeline.bench.live.compositions import compose, mixed
 from pipeline.bench.live.plan import PlannedRecording
 from pipeline.bench.live.replays import Document, replay_all
 from pipeline.bench.recordings import recordings
 from pipeline.bench.system import System, own_settings, running
-from pipeline.chaos.broker import COMMITTED, OUTPUTS, Poisoner, Progress
+from pipeline.chaos.broker import Poisoner, Progress
 from pipeline.chaos.faults import Tormentor
 from pipeline.chaos.feeding import Feed, Feeding
-from pipeline.chaos.schedule import Fault, Kind, schedule
+from pipeline.chaos.members import partitions_of
+from pipeline.chaos.recovery import Hit, by_kind
+from pipeline.chaos.schedule import WORKER_KINDS, Fault, Kind, schedule
 from pipeline.chaos.verdict import Counts, compare
 from pipeline.core.errors import CallscribeError, NotReadyError
 from pipeline.runtime.call_state import partition_of
-from pipeline.runtime.dead_letters import read_dead_letters
+from pipeline.runtime.dead_letters import coordinates_of, read_dead_letters
 from pipeline.runtime.settings import Settings
 from pipeline.stages import STAGES
 
 WORKERS = 2  # a stage
 DIFFERENT_CALLS = 10  # with other audio
 SPREAD_SECONDS = 5.0  # over which the calls start
-SETTLED_SECONDS = 3.0  # a call that ends sooner behind a fault says nothing about recovery
 PATIENCE_SECONDS = 300.0  # behind the last fault, for all transcripts to be complete
 POLL_SECONDS = 0.5
 
@@ -46,21 +49,33 @@ class Plan:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What a run came to. ``recoveries`` are seconds from a fault to the next step of the stage it hit, by kind."""
+    """What a run came to.
+
+    ``recoveries`` are seconds from a fault to the next step of the stage it hit, by kind; None where none was seen.
+    ``ignored`` are the places of poison that no stage has rejected.
+    """
 
     plan: Plan
-    faults: list[tuple[Fault, str]] = field(default_factory=list)  # and what went wrong with it, if anything
+    folder: Path
+    hits: list[Hit] = field(default_factory=list)
     counts: Mapping[str, Counts] = field(default_factory=dict)  # by call
     incomplete: list[str] = field(default_factory=list)
-    recoveries: dict[str, list[float]] = field(default_factory=dict)
+    recoveries: dict[str, list[float | None]] = field(default_factory=dict)
+    poisoned: int = 0
+    ignored: list[str] = field(default_factory=list)
     dead_letters: int = 0
     restarts: int = 0
     seconds: float = 0.0
 
     @property
+    def different(self) -> list[str]:
+        """Return the calls whose transcripts are not the undisturbed ones."""
+        return sorted(call_id for call_id, counts in self.counts.items() if not counts.is_clean)
+
+    @property
     def is_clean(self) -> bool:
-        """Return whether no word was lost, said twice or changed, and every call is complete."""
-        return not self.incomplete and all(counts.is_clean for counts in self.counts.values())
+        """Return whether every call is complete, and its transcript that of the undisturbed run."""
+        return not self.incomplete and not self.different
 
 
 def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]) -> Outcome:
@@ -80,26 +95,35 @@ def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]
         calls=[feed.call_id for feed, _ in feeds],
         session_seconds=settings.kafka.session_timeout_seconds,
     )
-    outcome = Outcome(plan=plan)
+    outcome = Outcome(plan=plan, folder=folder)
+    call_ids = {feed.call_id for feed, _ in feeds}
     with running(settings, workers=WORKERS, say=say) as system, closing(Poisoner(settings)) as poisoner:
+        with closing(BrokerProbe(settings)) as probe:
+            probe.stamp_on_append()
         feeding, progress = Feeding(settings, [feed for feed, _ in feeds], say), Progress(settings)
         tormentor = Tormentor(settings, system.supervisor, feeding, poisoner)
         progress.start()
         feeding.start()
         try:
-            hits = _torment(faults, tormentor, feeding, outcome, say)
+            outcome.hits = _torment(faults, tormentor, feeding, settings, say)
             say("the last fault is over; waiting for the transcripts")
-            found = _wait_complete(system, {feed.call_id for feed, _ in feeds}, say)
+            found = _wait_complete(system, call_ids, say)
         finally:
             feeding.stop()
             progress.stop()
-        outcome.incomplete = sorted({feed.call_id for feed, _ in feeds} - found.keys())
-        outcome.counts = {feed.call_id: compare(expected[source], found.get(feed.call_id)) for feed, source in feeds}
-        for fault, at, live in hits:
-            for seconds in _recovery(fault, at, live, progress, settings):
-                outcome.recoveries.setdefault(fault.kind, []).append(seconds)
-        outcome.dead_letters = sum(1 for _ in read_dead_letters(settings))
+        outcome.recoveries = by_kind(outcome.hits, progress.moves)
+        rejected = {coordinates_of(letter) for letter in read_dead_letters(settings)}
+        outcome.dead_letters = len(rejected)
         outcome.restarts = sum(worker.restarts for worker in system.supervisor.state.workers)
+    outcome.incomplete = sorted(call_ids - found.keys())
+    outcome.poisoned = len(poisoner.written)
+    outcome.ignored = sorted(map(str, poisoner.written - rejected))
+    poisoned = {hit.fault.detail.split()[1] for hit in outcome.hits if hit.fault.kind == "poison"}
+    outcome.counts = {
+        feed.call_id: compare(expected[source], found.get(feed.call_id), is_poisoned=feed.call_id in poisoned)
+        for feed, source in feeds
+    }
+    _keep_differences(outcome, folder, {feed.call_id: expected[source] for feed, source in feeds}, found)
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -131,33 +155,43 @@ def _torment(
     faults: Sequence[Fault],
     tormentor: Tormentor,
     feeding: Feeding,
-    outcome: Outcome,
+    settings: Settings,
     say: Callable[[str], None],
-) -> list[tuple[Fault, float, set[str]]]:
-    """Carry every fault out at its time; return them with their moment and the calls that were fed then."""
+) -> list[Hit]:
+    """Carry every fault out at its time; returns what came of them when the last one is over."""
     began = time.monotonic()
-    hits = []
-    running_faults = []
+    hits, threads = [], []
 
-    def carry_out(fault: Fault) -> None:
-        problem = ""
+    def carry_out(hit: Hit) -> None:
         try:
-            tormentor.carry_out(fault)
+            tormentor.carry_out(hit)
         except Exception as error:
-            problem = str(error) if isinstance(error, CallscribeError) else type(error).__name__
-            say(f"{fault}: {problem}")
-        outcome.faults.append((fault, problem))
+            hit.problem = str(error) if isinstance(error, CallscribeError) else type(error).__name__
+            say(f"{hit.fault}: {hit.problem}")
 
     for number, fault in enumerate(faults, start=1):
         time.sleep(max(0.0, began + fault.at_seconds - time.monotonic()))
+        partitions = _partitions(fault, feeding.live, settings, say)
+        hit = Hit(fault=fault, at=time.time(), partitions=partitions)
         say(f"{time.monotonic() - began:6.1f} s  {number:3} of {len(faults)}  {fault}")
-        hits.append((fault, time.monotonic(), feeding.live))
-        thread = threading.Thread(target=carry_out, args=(fault,), daemon=True)
-        thread.start()
-        running_faults.append(thread)
-    for thread in running_faults:
+        hits.append(hit)
+        threads.append(threading.Thread(target=carry_out, args=(hit,), daemon=True))
+        threads[-1].start()
+    for thread in threads:
         thread.join()
     return hits
+
+
+def _partitions(fault: Fault, live: set[str], settings: Settings, say: Callable[[str], None]) -> frozenset[int]:
+    """Return the partitions with live calls that a fault can hit; none for a worker whose broker does not say what it owns."""
+    partitions = frozenset(partition_of(call_id, settings.partitions) for call_id in live)
+    if fault.kind not in WORKER_KINDS:
+        return partitions
+    try:
+        return partitions & partitions_of(settings, fault.target)
+    except NotReadyError as error:
+        say(f"no recovery is measured for {fault}: {error}")
+        return frozenset()
 
 
 def _wait_complete(system: System, call_ids: set[str], say: Callable[[str], None]) -> dict[str, Document]:
@@ -177,13 +211,12 @@ def _wait_complete(system: System, call_ids: set[str], say: Callable[[str], None
     return {call_id: one.to_document() for call_id, one in found.items() if one.state == "complete"}
 
 
-def _recovery(fault: Fault, at: float, live: set[str], progress: Progress, settings: Settings) -> list[float]:
-    """Return for every partition with live calls how long the stage that was hit stood still; for the broker, every stage."""
-    stages = (*OUTPUTS, *COMMITTED) if fault.kind == "broker" else ()
-    if fault.kind in ("kill", "term", "stop"):
-        stages = (fault.target.rpartition("-")[0],)
-    if fault.kind == "store":
-        stages = ("sink",)
-    partitions = {partition_of(call_id, settings.partitions) for call_id in live}
-    moments = [progress.resumed((stage, partition), at) for stage in stages for partition in partitions]
-    return [round(moment - at, 2) for moment in moments if moment is not None]
+def _keep_differences(
+    outcome: Outcome, folder: Path, expected: Mapping[str, Document], found: Mapping[str, Document]
+) -> None:
+    """Write both transcripts of every call that differs to ``differences`` in the folder of the run."""
+    for call_id in outcome.different:
+        (folder / "differences").mkdir(exist_ok=True)
+        for name, document in (("expected", expected[call_id]), ("found", found.get(call_id))):
+            path = folder / "differences" / f"{call_id}.{name}.json"
+            path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

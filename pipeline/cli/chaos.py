@@ -62,7 +62,8 @@ def chaos(
             console.print(line, markup=False, soft_wrap=True)
     if not outcome.is_clean:
         raise FailedError(
-            f"transcripts differ: again with callscribe chaos --calls {calls} --minutes {minutes:g} --seed {seed} --faults {faults}"
+            f"transcripts differ (logs: {outcome.folder}); again with callscribe chaos --calls {calls} --minutes {minutes:g} "
+            f"--seed {seed} --faults {faults} --count {plan.faults}"
         )
 
 

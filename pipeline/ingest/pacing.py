@@ -17,14 +17,22 @@ class Pace:
 
     With ``speed`` real a position is due when as much time has passed since the first one; each is measured from the
     start, so waits that are too long do not add up. ``monotonic`` returns seconds; ``wait_stopped`` waits so many
-    seconds and returns whether the feed was stopped meanwhile.
+    seconds and returns whether the feed was stopped meanwhile. ``origin`` is the moment of ``monotonic`` at which position 0
+    is due, by default that of the first wait: a feed that begins again catches up with it.
     """
 
-    def __init__(self, *, speed: Speed, monotonic: Callable[[], float], wait_stopped: Callable[[float], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        speed: Speed,
+        monotonic: Callable[[], float],
+        wait_stopped: Callable[[float], bool],
+        origin: float | None = None,
+    ) -> None:
         self._is_real = speed == "real"
         self._monotonic = monotonic
         self._wait_stopped = wait_stopped
-        self._origin: float | None = None
+        self._origin = origin
 
     def wait(self, position_seconds: float) -> None:
         """Return when ``position_seconds`` is due. Raises FeedStopped."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.chaos.schedule import KINDS
@@ -28,7 +29,12 @@ def test_nothing_is_lost_said_twice_or_changed(tmp_path: Path) -> None:
     assert set(verdict["faults"]["by_kind"]) == set(KINDS)
     assert verdict["faults"]["not_carried_out"] == []
     assert verdict["words"]["words"] > 100
-    assert {verdict["words"][name] for name in ("lost", "twice", "changed", "invented", "gaps")} == {0}
+    spoilt = ("lost", "twice", "changed", "invented", "gaps", "otherwise")
+    assert {verdict["words"][name] for name in spoilt} == {0}
     assert verdict["incomplete_calls"] == []
     assert verdict["worker_restarts"] >= 2
+    assert verdict["poison"] == {"written": 1, "ignored": []}
+    assert verdict["recovery_seconds"]["broker"]["count"] > 0
+    assert all(spread["never_seen"] == 0 for spread in verdict["recovery_seconds"].values())
     assert list((tmp_path / "bench").iterdir()) == []  # a clean run leaves nothing
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(one.info["cmdline"] or ())]
