@@ -395,6 +395,5 @@ def transcript(segments: Iterable[CallSegment]) -> list[CallSegment]:
 
 def words_of(segments: Iterable[CallSegment], channel: int) -> list[str]:
     """Return the words of a channel in order."""
-    own = (record for record in segments if record.segment is not None and record.channel == channel)
-    ordered = sorted(own, key=lambda record: record.start_sample)
-    return [word.text for record in ordered for word in record.segment.words]  # type: ignore[union-attr]
+    own = [(record.start_sample, record.segment) for record in segments if record.channel == channel and record.segment]
+    return [word.text for _, segment in sorted(own, key=lambda one: one[0]) for word in segment.words]
