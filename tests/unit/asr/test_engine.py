@@ -130,7 +130,7 @@ def test_batches_give_the_words_that_windows_give_alone(demo: WhisperEngine, win
     together = words(engine.infer(windows))
     assert watch.names().count("generate") < len(windows) * 2 / 3
     assert together == words([engine.infer([item])[0] for item in windows])
-    # A CPU does not pad to whole seconds: 790 of 790 words of the shipped calls were equal on one processor, 184 of 186 of these on another.
+    # A CPU does not pad to whole seconds: 790 of 790 words of the shipped calls were equal on one processor, 184 of these 186 on another.
     alone = words(demo.infer(windows))
     matchers = [SequenceMatcher(None, one, other, autojunk=False) for one, other in zip(together, alone, strict=True)]
     equal = sum(block.size for matcher in matchers for block in matcher.get_matching_blocks())
