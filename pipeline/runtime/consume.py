@@ -134,6 +134,10 @@ class _Runner:
         self._tell()
 
     def _given_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # librdkafka keeps the pause of a partition that goes while it is paused (the store is away): when it comes back it would never
+        # be read again.
+        with suppress(KafkaException):
+            consumer.resume(partitions)
         self._owned -= {one.partition for one in partitions}
         self._tell()
 

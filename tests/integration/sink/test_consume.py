@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -266,3 +266,30 @@ def test_a_schema_registry_that_is_away_is_waited_for(kafka: Kafka, sink_of: Sin
         until(lambda: lag(settings) == 0)
     assert not list(read_dead_letters(settings))
     assert transcripts(settings)["a"].state == "complete"
+
+
+def test_partitions_that_go_while_the_store_is_away_are_read_when_they_come_back(kafka: Kafka, sink_of: SinkOf) -> None:
+    """librdkafka keeps the pause of a partition that it takes away, and the sink pauses everything while it waits."""
+    settings = kafka.ready(kafka__session_timeout_seconds=6.0)
+    calls = [f"paused-{number}" for number in range(12)]  # some in each partition
+    is_away = threading.Event()
+    is_away.set()
+    ours, others = sink_of(settings), sink_of(settings)
+
+    def write_to(one: Sink) -> Callable[[Any], None]:
+        def write(records: Any) -> None:
+            if is_away.is_set():
+                raise NotReadyError("the store is away")
+            one.write(records)
+
+        return write
+
+    with sink(settings, write_to(ours)) as counts:
+        until(lambda: counts and counts[-1] == 2)
+        produce_records(settings, segments_topic(settings), [record for name in calls for record in whole_call(name)])
+        with sink(settings, write_to(others)) as other_counts:
+            until(lambda: other_counts and other_counts[-1] == 1 and counts[-1] == 1)
+        until(lambda: counts[-1] == 2)
+        is_away.clear()
+        until(lambda: lag(settings) == 0)
+    assert set(transcripts(settings)) == set(calls)
