@@ -50,7 +50,11 @@ def chaos(
         faults=count or round(FAULTS_A_MINUTE * minutes),
     )
     with stopped_in_order(), work_folder(settings, is_kept=True, name="chaos") as folder:
-        outcome = run(settings, folder, plan, note)
+        try:
+            outcome = run(settings, folder, plan, note)
+        except BaseException:  # also stopped by hand, as a run is that stands still: its logs say why
+            note(f"kept: {folder}")
+            raise
         if not outcome.is_clean or keep:
             note(f"kept: {folder}")
         else:

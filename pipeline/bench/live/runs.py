@@ -180,7 +180,7 @@ class LiveBench:
 
 @contextmanager
 def work_folder(settings: Settings, *, is_kept: bool, name: str = "live") -> Iterator[Path]:
-    """Give a new folder below the work folder; removed at the end unless ``is_kept``. An error leaves it for its logs."""
+    """Give a new folder below the work folder; removed at the end, or on an interrupt, unless ``is_kept``. An error leaves it."""
     parent = settings.work_folder / "bench"
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
@@ -189,7 +189,8 @@ def work_folder(settings: Settings, *, is_kept: bool, name: str = "live") -> Ite
     except Exception:
         raise
     except BaseException:  # an interrupt
-        shutil.rmtree(folder, ignore_errors=True)
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     if not is_kept:
         shutil.rmtree(folder, ignore_errors=True)

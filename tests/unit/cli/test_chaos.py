@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from pipeline.runtime.settings import Settings
 def chaos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Result, list[Plan]]]:
     monkeypatch.setenv("CALLSCRIBE_RUNTIME__WORK_FOLDER", str(tmp_path))
 
-    def call(*arguments: str, counts: Counts | None = None) -> tuple[Result, list[Plan]]:
+    def call(*arguments: str, counts: Counts | None = None, stopped: bool = False) -> tuple[Result, list[Plan]]:
         plans = []
 
         def scripted(settings: Settings, folder: Path, plan: Plan, say: Any) -> Outcome:
             (folder / "logs").mkdir()
             plans.append(plan)
+            if stopped:
+                sys.exit(143)  # as `stopped_in_order` answers SIGTERM
             return Outcome(plan=plan, folder=folder, counts={"c1": counts or Counts(words=3)})
 
         monkeypatch.setattr(running, "run", scripted)
@@ -75,6 +78,16 @@ def test_a_failed_run_keeps_its_logs_and_says_how_to_repeat_it(
     assert str(kept) in str(done.exception)
     assert "callscribe chaos --calls 20 --minutes 2 --seed 5 --faults kill --count 9" in str(done.exception)
     assert (kept / "logs").is_dir()
+
+
+def test_a_run_that_stands_still_and_is_stopped_keeps_its_logs(
+    tmp_path: Path, chaos: Callable[..., tuple[Result, list[Plan]]]
+) -> None:
+    done, _ = chaos(stopped=True)
+    (kept,) = (tmp_path / "bench").iterdir()
+    assert done.exit_code == 143
+    assert (kept / "logs").is_dir()
+    assert f"kept: {kept}" in done.stderr.replace("\n", "")
 
 
 def test_keep_keeps_a_clean_run(tmp_path: Path, chaos: Callable[..., tuple[Result, list[Plan]]]) -> None:

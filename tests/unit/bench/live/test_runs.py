@@ -76,7 +76,13 @@ def test_word_errors_add_up_over_calls_and_channels() -> None:
 
 @pytest.mark.parametrize(
     ("error", "is_kept", "stays"),
-    [(None, False, False), (None, True, True), (ValueError, False, True), (KeyboardInterrupt, False, False)],
+    [
+        (None, False, False),
+        (None, True, True),
+        (ValueError, False, True),
+        (KeyboardInterrupt, False, False),
+        (KeyboardInterrupt, True, True),
+    ],
 )
 def test_the_folder_stays_when_it_is_wanted_or_something_failed(
     bench: LiveBench, error: type[BaseException] | None, is_kept: bool, stays: bool
