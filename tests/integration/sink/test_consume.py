@@ -284,12 +284,17 @@ def test_partitions_that_go_while_the_store_is_away_are_read_when_they_come_back
 
         return write
 
+    def put(names: list[str]) -> None:
+        produce_records(settings, segments_topic(settings), [record for name in names for record in whole_call(name)])
+
     with sink(settings, write_to(ours)) as counts:
         until(lambda: counts and counts[-1] == 2)
-        produce_records(settings, segments_topic(settings), [record for name in calls for record in whole_call(name)])
+        put(calls[:6])
         with sink(settings, write_to(others)) as other_counts:
             until(lambda: other_counts and other_counts[-1] == 1 and counts[-1] == 1)
+            is_away.clear()
+            until(lambda: lag(settings) == 0)
         until(lambda: counts[-1] == 2)
-        is_away.clear()
+        put(calls[6:])
         until(lambda: lag(settings) == 0)
     assert set(transcripts(settings)) == set(calls)
