@@ -167,7 +167,7 @@ class _Runner:
         if message is None or message.error() is None:
             return message
         error = message.error()
-        if error.fatal():
+        if _is_turned_away(error):
             raise FatalError(f"Kafka: {error.str()}")
         log.warning("Kafka: %s", error.str())
         return None
@@ -285,10 +285,19 @@ class _Runner:
             reach(STAGE, "committed")
         except KafkaException as error:
             cause: KafkaError = error.args[0]
-            if cause.fatal():
+            if _is_turned_away(cause):
                 raise FatalError(f"Kafka: {cause.str()}") from error
             # The records are in the store; whoever reads them again writes the same rows.
             log.warning("offsets not committed: %s", cause.str())
+
+
+def _is_turned_away(error: KafkaError) -> bool:
+    """Return whether this consumer will never get a record again.
+
+    librdkafka does not mark what it hands out from ``poll`` as fatal. A static member is fenced by another with its id, and also by
+    itself when it joins again behind a coordinator that has moved.
+    """
+    return bool(error.fatal()) or error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
 def _degraded(letter: DeadLetter) -> list[CallSegment]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from pipeline.core.errors import NotReadyError
+from pipeline.core.errors import FatalError, NotReadyError
 from pipeline.runtime import read
 from pipeline.runtime.consume import consume
 from pipeline.runtime.dead_letters import read_dead_letters
@@ -117,6 +117,31 @@ def test_sigterm_ends_a_run_with_its_batch_committed(kafka: Kafka) -> None:
     process.communicate(timeout=20)
     assert process.returncode == 0
     assert transcripts(settings)["a"].state == "complete"
+
+
+def test_a_sink_that_another_with_its_id_has_pushed_out_ends(kafka: Kafka, sink_of: SinkOf) -> None:
+    settings = kafka.ready(runtime__instance_id="twin")
+    turned_away: list[BaseException] = []
+    is_in, stop = threading.Event(), threading.Event()
+
+    def first() -> None:
+        try:
+            consume(settings, write=sink_of(settings).write, stop=stop, on_assigned=lambda _: is_in.set())
+        except FatalError as error:
+            turned_away.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    try:
+        assert is_in.wait(30)
+        with sink(settings, sink_of(settings).write) as counts:
+            thread.join(30)
+            assert not thread.is_alive()
+            until(lambda: counts and counts[-1] == settings.partitions)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert "fenced" in str(turned_away[0])
 
 
 def test_what_cannot_be_decoded_becomes_a_dead_letter_and_the_rest_goes_on(
