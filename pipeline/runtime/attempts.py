@@ -68,3 +68,21 @@ class Attempts:
     def is_careful(self) -> bool:
         """Return whether records are taken in hand one by one."""
         return self.starts >= CAREFUL_AFTER
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """Where reading starts in one partition: ``offset``. ``first`` is its oldest record, ``end`` is behind its last one."""
+
+    offset: int
+    first: int
+    end: int
+    attempts: Attempts
+
+    def is_careful(self, offset: int) -> bool:
+        """Return whether the record at ``offset`` is taken in hand alone: starts came to nothing, and it was there before."""
+        return self.attempts.is_careful and offset < self.end
+
+    def is_condemned(self, offset: int) -> bool:
+        """Return whether the record at ``offset`` has ended the process too often."""
+        return offset in self.attempts.condemned

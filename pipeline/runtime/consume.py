@@ -14,13 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.core.errors import FatalError, NotReadyError, PoisonError
+from pipeline.core.errors import CondemnedError, FatalError, NotReadyError, PoisonError
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
+from pipeline.runtime.killers import Killers
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import decode, open_consumer, partitions_of
 from pipeline.runtime.settings import Settings
@@ -112,6 +114,7 @@ class _Runner:
         self._limits = limits
         self._early: deque[Message] = deque()  # arrived while partitions were paused
         self._owned: set[int] = set()
+        self._killers = Killers(max_deaths=settings.runtime.max_deaths, max_batch=limits.max_records)
         self._settings = settings
         self._consumer = open_consumer(settings, _config(settings))
 
@@ -122,15 +125,14 @@ class _Runner:
                 [self._topic], on_assign=self._gained, on_revoke=self._given_up, on_lost=self._given_up
             )
             while not self._stop.is_set():
-                batch = self._gather()
-                if batch and self._process_surely(batch):
-                    self._commit(batch)
+                self._take(self._gather())
         finally:
             self._consumer.close()
 
     # The client itself assigns and unassigns after these return.
     def _gained(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._owned |= {one.partition for one in partitions}
+        self._killers.gained(consumer, partitions)
         self._tell()
 
     def _given_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -139,6 +141,7 @@ class _Runner:
         with suppress(KafkaException):
             consumer.resume(partitions)
         self._owned -= {one.partition for one in partitions}
+        self._killers.given_up(partitions)
         self._tell()
 
     def _tell(self) -> None:
@@ -171,6 +174,24 @@ class _Runner:
             raise FatalError(f"Kafka: {error.str()}")
         log.warning("Kafka: %s", error.str())
         return None
+
+    # -- take --------------------------------------------------------------------------------------------------------
+
+    def _take(self, batch: Sequence[Message]) -> None:
+        """Process and commit ``batch``; one by one behind starts that came to nothing, since one of them may end the process."""
+        if not any(self._killers.is_careful(message) for message in batch):
+            if batch and self._process_surely(batch):
+                self._commit(batch)
+            return
+        for message in batch:
+            is_careful = self._killers.is_careful(message)
+            if is_careful:
+                self._try_commit(partial(self._killers.take_in_hand, self._consumer, message))
+            if not self._process_surely([message]):
+                if is_careful:
+                    self._try_commit(partial(self._killers.put_down, self._consumer, message))
+                return
+            self._commit([message])
 
     # -- process -----------------------------------------------------------------------------------------------------
 
@@ -231,8 +252,11 @@ class _Runner:
         letters: list[DeadLetter] = []
         for message in batch:
             try:
+                if self._killers.is_condemned(message):
+                    raise CondemnedError("processing the record has ended the process again and again")
                 records.append((message, decode(self._codec, message.value(), CallSegment)))
-            except CodecError as error:
+                reach(STAGE, "decoded", message.offset())
+            except (CodecError, CondemnedError) as error:
                 letters.append(self._letter(message, error))
         letters += self._write_records(records)
         reach(STAGE, "stored")
@@ -280,9 +304,12 @@ class _Runner:
         if not positions:
             return
         offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
+        self._try_commit(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
+        reach(STAGE, "committed")
+
+    def _try_commit(self, commit: Callable[[], object]) -> None:
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-            reach(STAGE, "committed")
+            commit()
         except KafkaException as error:
             cause: KafkaError = error.args[0]
             if _is_turned_away(cause):

@@ -17,7 +17,7 @@ from pathlib import Path
 STAGES = ("vad", "asr", "diarize", "assemble")
 POINTS = {
     "received": STAGES,
-    "decoded": STAGES,
+    "decoded": (*STAGES, "sink"),
     "stepped": STAGES,
     "outputs_sent": STAGES,
     "outputs_delivered": STAGES,

@@ -5,33 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.runtime.attempts import Attempts
+from pipeline.runtime.attempts import Attempts, Start
 
 log = logging.getLogger("callscribe.worker")
-
-
-@dataclass(slots=True, kw_only=True)
-class Start:
-    """Where reading starts in one partition: ``offset``. ``first`` is its oldest record, ``end`` is behind its last one."""
-
-    offset: int
-    first: int
-    end: int
-    attempts: Attempts
-
-    def is_careful(self, offset: int) -> bool:
-        """Return whether the record at ``offset`` is taken in hand alone: starts came to nothing, and it was there before."""
-        return self.attempts.is_careful and offset < self.end
-
-    def is_condemned(self, offset: int) -> bool:
-        """Return whether the record at ``offset`` has ended the process too often."""
-        return offset in self.attempts.condemned
 
 
 class Positions:

@@ -21,6 +21,7 @@ from pipeline.core.errors import FatalError, PoisonError, StaleStateError
 from pipeline.core.feeds import INTERRUPTED
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import call_id_of_key
+from pipeline.runtime.attempts import Start
 from pipeline.runtime.carrying import Carrier
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.exits import exit_hard
@@ -29,7 +30,7 @@ from pipeline.runtime.inference import inference_of
 from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
 from pipeline.runtime.outbox import Outbox
-from pipeline.runtime.positions import Positions, Start
+from pipeline.runtime.positions import Positions
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.retention import RetentionWatch
 from pipeline.runtime.room import Room

@@ -23,7 +23,7 @@ from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.lane_states import PROGRESS, Progress
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec
-from schemas.records import CallAnnotation, CallSpeech, LaneState
+from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import records_of, states_of
@@ -171,3 +171,27 @@ def test_a_record_that_kills_the_process_goes_to_the_dead_letters(
     assert hit[other] == expected
     died = next(worker for worker in system.supervisor.state.workers if worker.stage == "asr").restarts - restarts
     assert 4 <= died <= 6
+
+
+def test_a_record_that_kills_the_sink_goes_to_the_dead_letters(
+    system: System, call: assets.DemoCall, expected: Any, crashes: Path
+) -> None:
+    settings = system.settings
+    feed = HalfFed(settings, call, "sinking")
+    feed.first_half()
+    offset = len(records_of(settings, "call.segments")) + 5
+    (crashes / "sink.decoded").write_text(f"kill at {offset}", encoding="ascii")
+    restarts = system.supervisor.state.workers[-1].restarts
+    feed.rest()
+    try:
+        found = system.transcript("sinking")
+    finally:
+        (crashes / "sink.decoded").unlink()
+    letters = [one for one in read_dead_letters(settings) if one.stage == "sink"]
+    assert [(letter.offset, letter.reason) for letter in letters] == [(offset, "CondemnedError")]
+    assert [item["reason"] for item in found["degraded"]] == ["CondemnedError"]
+    lost = CODEC.decode(records_of(settings, "call.segments", offset)[0].value(), CallSegment)
+    kept = [one["text"] for one in expected["segments"] if lost.segment is None or one["text"] != lost.segment.text]
+    assert [one["text"] for one in found["segments"]] == kept
+    worker = next(one for one in system.supervisor.state.workers if one.stage == "sink")
+    assert 4 <= worker.restarts - restarts <= 6
