@@ -7,7 +7,6 @@ between any two steps repeats the batch, which the store must take as the same r
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from pipeline.runtime.killers import Killers
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import decode, open_consumer, partitions_of
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.stopping import stop_by_signal
 from schemas.codec import Codec, CodecError
 from schemas.records import CallSegment, DeadLetter, Degraded
 from topics import topic
@@ -48,7 +48,7 @@ class Limits:
     max_seconds: float = 0.2
     first_retry_seconds: float = 0.5
     last_retry_seconds: float = 10.0
-    stop_seconds: float = 20.0
+    stop_seconds: float = 8.0  # of `pipeline.runtime.stopping.STOP_SECONDS`
 
 
 def consume(
@@ -72,7 +72,7 @@ def consume(
     Raises NotReadyError when the broker or the topic is not there at the start, FatalError when the group turns this
     member away.
     """
-    stop = stop or _stop_by_signal()
+    stop = stop or stop_by_signal()
     codec = codec or Codec(schema_source(settings))
     runner = _Runner(
         settings=settings,
@@ -84,13 +84,6 @@ def consume(
         limits=limits or Limits(),
     )
     runner.run()
-
-
-def _stop_by_signal() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 class _Runner:

@@ -117,21 +117,31 @@ class _Silence:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self._lock = threading.Lock()
+        self._waiting = 0  # the producer's length counts its events, too: an idle feed has some behind an outage
         self._heard = time.monotonic()
         self.is_over = False
 
+    def begin(self) -> None:
+        """Note that a record waits."""
+        with self._lock:
+            if not self._waiting:
+                self._heard = time.monotonic()
+            self._waiting += 1
+
     def hear(self) -> None:
-        """Note an acknowledgement, or that nothing waits."""
-        self._heard = time.monotonic()
+        """Note that a record waits no longer."""
+        with self._lock:
+            self._waiting -= 1
+            self._heard = time.monotonic()
 
     def check(self, topic: str) -> None:
         """Raise NotReadyError once the broker was silent for too long; nothing of what waits is written then."""
         with self._lock:
-            if not len(self._producer):
-                self.hear()
-            if not self.is_over and time.monotonic() - self._heard > DELIVERY_SECONDS:
-                self.is_over = True
-                self._producer.purge()
+            silent = time.monotonic() - self._heard if self._waiting else 0.0
+            is_new = not self.is_over and silent > DELIVERY_SECONDS
+            self.is_over = self.is_over or is_new
+        if is_new:
+            self._producer.purge()
         if self.is_over:
             raise NotReadyError(f"topic {topic}: the broker has acknowledged nothing for {DELIVERY_SECONDS:.0f} s")
 
@@ -161,18 +171,24 @@ class Delivery:
         value = self._codec.encode(record)
         with self._lock:
             self._pending += 1
+        self._silence.begin()
+        try:
+            self._hand_over(key.encode(), value, headers)
+        except BaseException:
+            self._silence.hear()
+            raise
+        self._producer.poll(0)
+
+    def _hand_over(self, key: bytes, value: bytes, headers: list[tuple[str, bytes]] | None) -> None:
         while True:
             self._raise_lost()
             try:
-                self._producer.produce(
-                    self._topic, key=key.encode(), value=value, headers=headers, on_delivery=self._delivered
-                )
-                break
+                self._producer.produce(self._topic, key=key, value=value, headers=headers, on_delivery=self._delivered)
+                return
             except BufferError:
                 self._producer.poll(POLL_SECONDS)
             except KafkaException as error:
                 raise lost(self._topic, error.args[0]) from None
-        self._producer.poll(0)
 
     def wait(self) -> None:
         """Return when every record is acknowledged. Raises NotReadyError or FailedError when one is lost."""

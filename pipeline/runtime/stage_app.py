@@ -18,6 +18,7 @@ from pipeline.runtime import logs, security
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.provisioning import schema_source, wait_for_topics
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.stopping import end_within
 from schemas.codec import Codec
 
 log = logging.getLogger("callscribe.worker")
@@ -111,9 +112,13 @@ def run_stage(
         StageWorker(app, spec, settings, codec, outbox, logic=logic, engine=engine).attach()
         _announce(app, status_file)
         silence = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))  # Faust's banner and cursor codes
-        worker = faust.Worker(
-            app, quiet=True, loglevel=None, redirect_stdouts=False, override_logging=False, stdout=silence
-        )
+
+        class Worker(faust.Worker):  # type: ignore[misc]
+            async def stop(self) -> None:
+                end_within()
+                await super().stop()
+
+        worker = Worker(app, quiet=True, loglevel=None, redirect_stdouts=False, override_logging=False, stdout=silence)
         worker.execute_from_commandline()
 
 

@@ -14,16 +14,23 @@ from tests.integration.system import wait_for_words
 class HalfFed:
     """A feed that sends a call part by part, when it is told to. One that is never told has vanished."""
 
-    def __init__(self, settings: Settings, call: assets.DemoCall, call_id: str) -> None:
+    def __init__(self, settings: Settings, call: assets.DemoCall, call_id: str, *, take_over: bool = False) -> None:
         self.call_id = call_id
         self._settings = settings
         self._outlet = CallOutlet(settings)
-        grant = self._outlet.take(call_id, tenant=None, is_new=True)
+        grant = self._outlet.take(call_id, tenant=None, is_new=not take_over, take_over=take_over)
         self._delivery = self._outlet.delivery()
         options = options_of(call, settings.ingest.record_seconds)
         with open_audio(call.path, name=call_id) as audio:
             self._records = list(
-                records(audio, options, call_id=call_id, capture_start_ms=0, feed_epoch=grant.feed_epoch)
+                records(
+                    audio,
+                    options,
+                    call_id=call_id,
+                    capture_start_ms=0,
+                    feed_epoch=grant.feed_epoch,
+                    next_control=grant.next_control,
+                )
             )
         self._sent = 0
 

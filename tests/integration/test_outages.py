@@ -18,8 +18,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.cli.up import _status
+from pipeline.core.errors import NotReadyError
 from pipeline.demo import assets
 from pipeline.replay import Replay
+from pipeline.runtime import produce
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.broker.state import read_state
 from pipeline.runtime.provisioning import apply_topics
@@ -116,6 +118,58 @@ def test_a_leader_dies_and_another_takes_its_partitions(tmp_path: Path, call: as
         after.first_half()
         after.rest()
         assert system.transcript("mended") == expected
+
+
+def test_a_stop_while_the_broker_is_away_is_bounded_and_loses_nothing(
+    tmp_path: Path, call: assets.DemoCall, expected: Any
+) -> None:
+    with own_broker(tmp_path, 1) as (broker, settings), running(settings) as system:
+        feed = HalfFed(settings, call, "stopped")
+        feed.first_half()
+        broker.stop()
+        assert stop_workers(system) <= {0, 1}  # nobody was killed
+        broker.start()
+        feed.rest()
+        assert system.transcript("stopped") == expected
+
+
+def test_the_disk_of_the_broker_is_full(
+    tmp_path: Path, call: assets.DemoCall, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operating system refuses every write behind a file size (setrlimit(2)): Kafka takes it for a broken disk and stops."""
+    monkeypatch.setattr(produce, "DELIVERY_SECONDS", AWAY_SECONDS)
+    with own_broker(tmp_path, 1) as (broker, settings), running(settings) as system:
+        before, during = HalfFed(settings, call, "before"), HalfFed(settings, call, "during")
+        before.first_half()
+        during.first_half()
+        (node,) = (psutil.Process(pid) for pid in broker.status().pids)
+        name = topic("call.audio").full_name(settings.topics.prefix)
+        (log,) = broker.status().data.rglob(f"{name}-0/*.log")
+        node.rlimit(psutil.RLIMIT_FSIZE, (log.stat().st_size + 8_000, psutil.RLIM_INFINITY))
+        with pytest.raises(NotReadyError, match=f"topic {name}: the broker has acknowledged nothing for"):
+            during.rest()
+        node.wait(SECONDS)
+        assert not _status(settings)["broker"]["is_running"]
+        broker.start()  # without a limit: somebody has made room
+        before.rest()
+        assert system.transcript("before") == expected
+        rest = HalfFed(settings, call, "during", take_over=True)
+        rest.rest()
+        found = system.transcript("during")
+        assert (found["state"], found["gaps"], words_of(found)) == ("complete", [], words_of(expected))
+        assert restarts(system) == 0
+
+
+def stop_workers(system: System) -> set[int | None]:
+    """Send SIGTERM to every worker; returns how they ended when each has, in time, and the supervisor has started another."""
+    processes = [psutil.Process(worker.pid) for worker in system.supervisor.state.workers]
+    began = time.monotonic()
+    for process in processes:
+        process.terminate()
+    assert psutil.wait_procs(processes, timeout=GRACE_SECONDS)[1] == []
+    assert time.monotonic() - began < GRACE_SECONDS
+    wait_for(lambda: restarts(system) >= len(processes), SECONDS, "every worker is started again")
+    return {worker.last_exit for worker in system.supervisor.state.workers}
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +270,7 @@ def test_a_stop_in_the_middle_of_a_backlog_is_bounded_and_orderly(
     with running(settings) as system:
         feed.first_half()
         feed.rest()
-        processes = [psutil.Process(worker.pid) for worker in system.supervisor.state.workers]
-        began = time.monotonic()
-        for process in processes:
-            process.terminate()
-        assert psutil.wait_procs(processes, timeout=GRACE_SECONDS)[1] == []
-        assert time.monotonic() - began < GRACE_SECONDS
-        wait_for(lambda: restarts(system) == len(processes), SECONDS, "every worker is started again")
-        assert {worker.last_exit for worker in system.supervisor.state.workers} == {0}
+        assert stop_workers(system) == {0}
         assert system.transcript("stopped") == expected
 
 
