@@ -69,15 +69,17 @@ class LaneEntry(Generic[S]):
             "capture_time_ms": self.capture_time_ms(draft.start_sample),
         }
 
-    def prove(self, *, has_hole: bool) -> int:
-        """Note that a record of the channel came behind the state; return how many outputs are skipped because of a hole before it.
+    def skipped(self, *, has_hole: bool) -> int:
+        """Return how many outputs are skipped because of a hole before the next record.
 
         Where records that the state needed were deleted, outputs behind the state had been written from them. Their sequences must not
         be used again for others.
         """
-        is_overtaken = self.is_overtaken and has_hole
+        return OVERTAKEN if self.is_overtaken and has_hole else 0
+
+    def prove(self) -> None:
+        """Note that a record of the channel came behind the state, and was used."""
         self.unproved_from, self.is_overtaken = None, False
-        return OVERTAKEN if is_overtaken else 0
 
     def let_go(self, needed_sequence: int | None, waiting: Container[tuple[str, int]]) -> list[Held]:
         """Return what the lane does not need any more, and forget it.

@@ -58,6 +58,10 @@ class FeedWatch:
         self.epochs = [*self.epochs, FeedEpoch(epoch=epoch, offset=offset)][-MAX_EPOCHS:]
         return True
 
+    def is_ended_by(self, record: Any) -> bool:
+        """Return whether the feed that holds the call ends it. One that took over may have counted its records on from too low."""
+        return bool(record.kind == "ended" and record.feed_epoch >= self.epoch)
+
     def follow(self, kind: str) -> None:
         """Note what a control record says of the feed."""
         self.state = STATES.get(kind, self.state)

@@ -43,10 +43,9 @@ MAX_HELD = 64  # a lane without outputs is recorded after this many records, so 
 class CallFlow(Generic[S, W, R]):
     """The state of one call in one stage.
 
-    ``restored`` are the lane states the changelog holds for the call. ``writes`` is the output envelope class,
-    ``writers`` the stages that write the input, the first one authoritative for control; ``clocks`` are stages that write to it
-    what only a clock can decide. ``stage`` names the writer of the outputs where the output topic has several. The input was read
-    from ``read_from`` on; ``first_offset`` is its oldest record.
+    ``restored`` are the call's lane states in the changelog. ``writes`` is the output envelope class, ``writers`` the stages that write
+    the input, the first one authoritative for control; ``clocks`` are stages that write to it what only a clock can decide. ``stage``
+    names the writer of the outputs. The input was read from ``read_from`` on; ``first_offset`` is its oldest record.
     """
 
     def __init__(
@@ -88,8 +87,8 @@ class CallFlow(Generic[S, W, R]):
     def feed(self, record: Any, offset: int) -> Generator[W, R, Effects]:
         """Take in one record at ``offset``; yields work for the engine, expects its result, returns the effects.
 
-        Raises PoisonError when the record can never be used; the flow is then as before, and the runner calls `reject`. Raises
-        StaleStateError when the states are older than what was read before: the runner reads again from where it says.
+        Raises PoisonError when the record can never be used (the flow is then as before, and the runner calls `reject`), StaleStateError
+        when the states are older than what was read before: the runner reads again from where it says.
         """
         effects = Effects()
         writer = self._writer_of(record)
@@ -117,8 +116,8 @@ class CallFlow(Generic[S, W, R]):
     def reject(self, offset: int, *, reason: str, topic: str, partition: int) -> Effects:
         """Mark the call degraded by an unusable record at ``offset``."""
         effects = Effects(released=[offset])
-        control = self._lanes.get(CALL_CHANNEL)
-        if control is None or self.is_ended or (self._poison_offset is not None and offset <= self._poison_offset):
+        control, last = self._lanes.get(CALL_CHANNEL), self._poison_offset
+        if control is None or self.is_ended or (last is not None and offset <= last):
             return effects
         self._poison_offset = offset
         sample = control.anchor[0] if control.anchor else 0
@@ -184,7 +183,7 @@ class CallFlow(Generic[S, W, R]):
             return
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
-        skipped = lane.prove(has_hole=record.sequence > expected)
+        skipped = lane.skipped(has_hole=record.sequence > expected)
         state, outputs = lane.state, list[Draft]()
         assert state is not None
         is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
@@ -197,6 +196,7 @@ class CallFlow(Generic[S, W, R]):
         elif writer == self._writers[0]:
             outputs.append(copy_of(record))
         lane.state = state
+        lane.prove()
         lane.anchor = (record.start_sample, record.capture_time_ms)
         lane.next_sequence[writer] = record.sequence + 1
         self._hold(lane, Held(writer, record.sequence, False, offset))
@@ -208,8 +208,8 @@ class CallFlow(Generic[S, W, R]):
         lane.is_dirty |= any(draft.counted for draft in outputs) or len(lane.held) >= MAX_HELD
 
     def _hear_again(self, effects: Effects) -> None:
-        """Say that a feed goes on that was thought to be gone."""
-        if self._feeds.state == INTERRUPTED:
+        """Say that a feed goes on that was thought to be gone; stages without a clock copy what the first one says."""
+        if self._clocks and self._feeds.state == INTERRUPTED:
             self._feeds.follow("resumed")
             control = self._lanes[CALL_CHANNEL]
             start = control.anchor[0] if control.anchor else 0
@@ -235,7 +235,8 @@ class CallFlow(Generic[S, W, R]):
             self._open(record)
         else:
             check_control_rate(record, self._started)
-        lanes = [lane for lane in self._lanes.values() if record.sequence >= lane.next_control.get(writer, 0)]
+        is_new = bool(self._clocks) and writer == self._writers[0] and self._feeds.is_ended_by(record)
+        lanes = [one for one in self._lanes.values() if is_new or record.sequence >= one.next_control.get(writer, 0)]
         if not lanes or record.kind == "tail":
             effects.released.append(offset)
             return
@@ -260,10 +261,10 @@ class CallFlow(Generic[S, W, R]):
                 lane.anchor = (record.start_sample, record.capture_time_ms)
                 effects.outputs.append(self._stamp(lane, copy_of(record)))
                 self._feeds.follow(record.kind)
-                if writer in self._clocks:
-                    effects.standing = (INTERRUPTED, self._counts())
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
+        if self._clocks and record.kind == "interrupted" and any(lane.state is None for lane in lanes):
+            effects.standing = (INTERRUPTED, self._counts())
 
     def _agreeing(self, record: Any, writer: str, lanes: list[LaneEntry[S]]) -> list[LaneEntry[S]]:
         """Return the lanes that have read what the clock's decision had seen; for the others it is void."""
@@ -284,7 +285,7 @@ class CallFlow(Generic[S, W, R]):
         self._ends[writer] = (record, offset)
         if set(self._ends) != set(self._writers):
             return  # not applied yet: after a restart it is read again
-        first, _ = self._ends[self._writers[0]]
+        first = self._ends[self._writers[0]][0]
         for lane in self._lanes.values():
             if lane.state is not None:
                 outputs: list[Draft] = []
@@ -294,7 +295,8 @@ class CallFlow(Generic[S, W, R]):
         control.anchor = (first.start_sample, first.capture_time_ms)
         effects.outputs.append(self._stamp(control, copy_of(first)))
         for lane in self._lanes.values():
-            lane.next_control |= {ended_writer: ended.sequence + 1 for ended_writer, (ended, _) in self._ends.items()}
+            for name, (ended, _) in self._ends.items():
+                lane.next_control[name] = max(lane.next_control.get(name, 0), ended.sequence + 1)
         self.is_ended = True
         effects.standing = ("complete", self._counts()) if self._clocks else None
         self._ended_offset = max(at for _, at in self._ends.values())
@@ -344,11 +346,9 @@ class CallFlow(Generic[S, W, R]):
         for lane in self._lanes.values():
             if not lane.is_dirty:
                 continue
-            snapshot = None
-            if lane.state is not None:
-                snapshot = self._logic.snapshot(lane.state)
-                if snapshot is None:
-                    continue
+            snapshot = None if lane.state is None else self._logic.snapshot(lane.state)
+            if snapshot is None and lane.state is not None:
+                continue
             waiting = {(writer, ended.sequence) for writer, (ended, _) in self._ends.items()}
             for held in lane.let_go(snapshot.needed_sequence if snapshot else None, waiting):
                 self._references[held.offset] -= 1

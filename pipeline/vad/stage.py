@@ -17,8 +17,11 @@ def _engine(settings: Any) -> Any:
 
 
 def _headers(record: CallSpeech, lane: Lane | None) -> Mapping[str, bytes]:
-    """Mark speech of a separate channel: diarization skips it without decoding."""
-    if lane is not None and lane.channel.role != "mixed" and record.kind in ("speech", "watermark"):
+    """Mark what is on a separate channel: diarization skips it without decoding.
+
+    All of it, gaps and pauses too: a stage that sees some records of a channel takes those it skips for lost ones.
+    """
+    if lane is not None and lane.channel.role != "mixed":
         return {"diarize": b"skip"}
     return {}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.core.errors import PoisonError, StaleStateError
 from pipeline.core.flow import CallFlow
 from pipeline.vad.stage import SPEC
-from schemas.records import CallAudio, LaneState
+from schemas.records import CallAudio, Interrupted, LaneState
 from tests.fakes import Call, said, stages, step
 from tests.property.durable import BOUNDED, calls
 
@@ -170,3 +170,38 @@ def test_a_state_from_before_asks_for_its_input() -> None:
     flow = flow_of(CALL, stale, read_from=caught.value.offset)
     fed(flow, CALL, records[caught.value.offset :], first=caught.value.offset)
     assert flow.is_ended
+
+
+def test_the_end_of_a_feed_that_counts_on_from_too_low_counts() -> None:
+    """A feed said that it goes and died before call.state did: who took the call over numbers its control records from the start."""
+    records = CALL.records()
+    flow = flow_of(CALL)
+    fed(flow, CALL, epoch(records[:12], 1))
+    end = next(record for record in records if record.kind == "ended")
+    gone = replace(end, kind="interrupted", feed_epoch=1, ended=None, interrupted=Interrupted(reason="stopped"))
+    (left,) = fed(flow, CALL, [gone], first=12)
+    assert left.standing is not None
+    assert left.standing[0] == "interrupted"
+    assert left.standing[1][-1] == end.sequence + 1
+    effects = fed(flow, CALL, epoch(records, 2), first=13)
+    assert flow.is_ended
+    assert effects[-1].standing is not None
+    assert effects[-1].standing[0] == "complete"
+
+
+def test_only_the_stage_with_the_clock_says_that_a_feed_goes_on() -> None:
+    call = Call(script=CALL.script, seconds=CALL.seconds)
+    vad, asr = flow_of(call), stages(call)["asr"]
+    records = epoch(call.records(), 1)
+    outputs = [output for effects in fed(vad, call, records[:12]) for output in effects.outputs]
+    later = CallFlow(call_id=call.call_id, logic=asr.logic, writes=asr.writes, writers=asr.writers, stage="asr")
+    for offset, output in enumerate(outputs[:-1]):
+        step(later, asr, output, offset)
+    last = outputs[-1]
+    gone = replace(
+        last, kind="interrupted", channel=-1, sequence=1, speech=None, gap=None, interrupted=Interrupted(reason="idle")
+    )
+    step(later, asr, gone, len(outputs))
+    effects = step(later, asr, last, len(outputs) + 1)
+    assert "resumed" not in [output.kind for output in effects.outputs]
+    assert effects.standing is None
