@@ -64,6 +64,13 @@ def test_skipping_by_header_changes_nothing() -> None:
     assert everything == some
 
 
+@pytest.mark.parametrize("kind", ["speech", "watermark", "gap", "paused"])
+def test_a_separate_channel_is_skipped_whole(kind: str) -> None:
+    """Behind a restart diarization would take the records that it skips for lost ones, at the first that it does not skip."""
+    record = next(record for record in run_chain(CALL).outputs["vad"] if record.channel == 0)
+    assert spec("diarize").skips(spec("vad").headers(replace(record, kind=kind), _lanes()[0]))
+
+
 def _lanes() -> Any:
     flow = stages(CALL)["vad"].flow()
     with pytest.raises(StopIteration):
