@@ -317,7 +317,7 @@ def bootstrap_servers(settings: Settings) -> str:
     if settings.kafka.bootstrap_servers:
         return settings.kafka.bootstrap_servers
     status = EmbeddedBroker(settings).status()
-    if not status.is_running:
+    if not status.pids:  # a cluster serves without some of its nodes
         raise NotReadyError(
             f"no Kafka broker runs in {settings.work_folder}: start one with `callscribe broker start`, "
             "or name yours in CALLSCRIBE_KAFKA__BOOTSTRAP_SERVERS"
