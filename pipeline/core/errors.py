@@ -63,6 +63,9 @@ class PoisonError(CallscribeError):
 class CondemnedError(PoisonError):
     """A record whose processing has ended the process again and again."""
 
+    def __init__(self) -> None:
+        super().__init__("processing the record has ended the process again and again")
+
 
 class FatalError(CallscribeError):
     """The worker must stop at once; nothing it holds may be acknowledged."""

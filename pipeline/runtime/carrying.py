@@ -139,7 +139,7 @@ class Carrier:
     async def _step(self, flow: CallFlow[Any, Any, Any], message: Any) -> Effects:
         try:
             if self._is_condemned(message.partition, message.offset):
-                raise CondemnedError("processing the record has ended the process again and again")
+                raise CondemnedError
             record = self._codec.decode(message.value, self._spec.reads)
             if record.call_id != flow.call_id:
                 raise PoisonError("the record's call_id is not its key")

@@ -25,7 +25,7 @@ from pipeline.runtime.killers import Killers
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import decode, open_consumer, partitions_of
 from pipeline.runtime.settings import Settings
-from pipeline.runtime.stopping import stop_by_signal
+from pipeline.runtime.stopping import STOP_SECONDS, stop_by_signal
 from schemas.codec import Codec, CodecError
 from schemas.records import CallSegment, DeadLetter, Degraded
 from topics import topic
@@ -48,7 +48,7 @@ class Limits:
     max_seconds: float = 0.2
     first_retry_seconds: float = 0.5
     last_retry_seconds: float = 10.0
-    stop_seconds: float = 8.0  # of `pipeline.runtime.stopping.STOP_SECONDS`
+    stop_seconds: float = STOP_SECONDS - 4.0
 
 
 def consume(
@@ -246,7 +246,7 @@ class _Runner:
         for message in batch:
             try:
                 if self._killers.is_condemned(message):
-                    raise CondemnedError("processing the record has ended the process again and again")
+                    raise CondemnedError
                 records.append((message, decode(self._codec, message.value(), CallSegment)))
                 reach(STAGE, "decoded", message.offset())
             except (CodecError, CondemnedError) as error:

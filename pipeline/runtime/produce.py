@@ -19,9 +19,7 @@ from schemas.records import CallAudio, CallState
 from topics import topic
 
 CONNECT_SECONDS = 10.0
-DELIVERY_SECONDS = (
-    300.0  # how long a feed waits for a broker that is away, before it gives up; `queue_max_bytes` bounds what waits
-)
+DELIVERY_SECONDS = 300.0  # how long a feed waits for a broker that is away; `queue_max_bytes` bounds what waits
 POLL_SECONDS = 0.1
 
 # librdkafka's own log lines repeat what comes as an exception; they would break into progress and --json output.

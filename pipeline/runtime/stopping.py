@@ -13,7 +13,7 @@ import threading
 from pipeline.core.errors import FatalError
 from pipeline.runtime.exits import exit_hard
 
-STOP_SECONDS = 12.0  # supervisors kill after 15
+STOP_SECONDS = 12.0  # supervisors kill a little later (`supervise.GRACE_SECONDS`)
 
 
 def end_within(seconds: float = STOP_SECONDS) -> None:

@@ -23,8 +23,9 @@ from typing import Any
 import psutil
 
 from pipeline.core.errors import FailedError, NotReadyError
+from pipeline.runtime.stopping import STOP_SECONDS
 
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = STOP_SECONDS + 3.0
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 STEADY_SECONDS = 20.0  # a worker that ran this long is restarted at once
