@@ -33,3 +33,15 @@ def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
     """Return the states that vad has recorded of a lane, oldest first."""
     key = f"{call_id}/{channel}".encode()
     return [message.value() for message in records_of(settings, "vad-state-changelog") if message.key() == key]
+
+
+def committed_offset(settings: Settings, stage: str, name: str) -> int:
+    """Return the offset that a stage has committed in a topic of one partition; negative when it has none."""
+    consumer = Consumer(
+        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": f"{settings.topics.prefix}.{stage}"}
+    )
+    try:
+        place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0)
+        return int(consumer.committed([place], timeout=10)[0].offset)
+    finally:
+        consumer.close()

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Message
+from numpy.typing import NDArray
 
 from pipeline.core.errors import CallRefusedError, NotReadyError
 from pipeline.core.feeds import Grant
@@ -93,11 +94,11 @@ def records(settings: Settings, call_id: str) -> list[CallAudio]:
     return [record for record in found if record.call_id == call_id]
 
 
-def stereo(path: Path) -> Path:
-    """Write a two-channel mu-law WAV of `CODES`."""
-    soundfile.write(path, np.zeros(CODES.shape), 8000, subtype="ULAW")
-    header = path.read_bytes()[: -CODES.size]
-    path.write_bytes(header + CODES.tobytes())
+def stereo(path: Path, codes: NDArray[np.uint8] = CODES) -> Path:
+    """Write a two-channel mu-law WAV of ``codes``."""
+    soundfile.write(path, np.zeros(codes.shape), 8000, subtype="ULAW")
+    header = path.read_bytes()[: -codes.size]
+    path.write_bytes(header + codes.tobytes())
     return path
 
 
@@ -207,7 +208,7 @@ def test_a_pipe_of_raw_g711(kafka: Kafka) -> None:
 
 def test_a_feed_that_is_stopped_goes_on_without_loss(kafka: Kafka, tmp_path: Path) -> None:
     settings = kafka.ready()
-    path = stereo(tmp_path / "call.wav")
+    path = stereo(tmp_path / "call.wav", codes=(codes := np.tile(CODES, (15, 1))))  # half a minute: it must not end first
     with started(settings, str(path), "--call-id", "c1", "--speed", "real") as process:
         wait_for(lambda: len(records(settings, "c1")) > 5)
         process.send_signal(signal.SIGTERM)
@@ -224,7 +225,7 @@ def test_a_feed_that_is_stopped_goes_on_without_loss(kafka: Kafka, tmp_path: Pat
     second = records(settings, "c1")[len(first) :]
     assert {record.feed_epoch for record in second} == {2}
     assert [(r.kind, r.sequence) for r in second if r.channel == -1] == [("started", 0), ("resumed", 2), ("ended", 3)]
-    assert channel_bytes(second, 0) == CODES[:, 0].tobytes()
+    assert channel_bytes(second, 0) == codes[:, 0].tobytes()
 
 
 def test_a_watched_folder_is_fed_once_across_restarts(kafka: Kafka, tmp_path: Path) -> None:
