@@ -978,7 +978,7 @@ class LaneState:
         released_offset: Highest input offset this state releases.
         needed_offset: First input offset that must be read again after a restart; -1 in states that did not tell it.
         generation: Consumer generation of the worker that wrote it.
-        ended_offset: Control lane: offset of the call's last record once it has been processed. The state may go when the committed offset has passed it.
+        ended_offset: Control lane: offset of the call's last record once it has been processed. When the committed offset has passed it, the other lanes' states go, and this one stays, without started, as long as the input holds that record.
         poison_offset: Control lane: highest offset that was rejected.
         feed_epochs: Control lane: the feeds that took the call, oldest first.
         feed_state: Control lane: live, paused or interrupted.

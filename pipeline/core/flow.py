@@ -294,8 +294,9 @@ class CallFlow(Generic[S, W, R]):
         control = self._lanes[CALL_CHANNEL]
         control.anchor = (first.start_sample, first.capture_time_ms)
         effects.outputs.append(self._stamp(control, copy_of(first)))
-        for lane in self._lanes.values():
-            for name, (ended, _) in self._ends.items():
+        for name, (ended, _) in self._ends.items():
+            control.next_sequence[name] = max(lane.next_sequence.get(name, 0) for lane in self._lanes.values())
+            for lane in self._lanes.values():
                 lane.next_control[name] = max(lane.next_control.get(name, 0), ended.sequence + 1)
         self.is_ended = True
         effects.standing = ("complete", self._counts()) if self._clocks else None
@@ -327,8 +328,8 @@ class CallFlow(Generic[S, W, R]):
         return writer
 
     def _is_repeat(self, record: Any, writer: str) -> bool:
-        lane = self._lanes.get(record.channel)
-        counts = {} if lane is None else lane.counts
+        lane = self._lanes.get(record.channel, self._lanes[CALL_CHANNEL])  # which stands for all when it alone is left
+        counts = lane.next_control if record.channel == CALL_CHANNEL else lane.next_sequence
         return bool(record.kind == "tail" or record.sequence < counts.get(writer, 0))
 
     def _stamp(self, lane: LaneEntry[S], draft: Draft) -> Any:
@@ -373,16 +374,18 @@ class CallFlow(Generic[S, W, R]):
 
     def _restore(self, restored: Mapping[int, LaneState]) -> None:
         control = restored[CALL_CHANNEL]
-        assert control.started is not None
         self._started = control.started
         self._poison_offset = control.poison_offset
         self._ended_offset = control.ended_offset
         self.is_ended = control.ended_offset is not None
         self._feeds = restored_feeds(control.feed_epochs, control.feed_state)
-        entry: LaneEntry[S] = LaneEntry(CALL_CHANNEL, control_rate(control.started))
+        started, rate = control.started, control_rate(control.started) if control.started else 0
+        entry: LaneEntry[S] = LaneEntry(CALL_CHANNEL, rate)
         self._lanes[CALL_CHANNEL] = restored_entry(entry, control, self._first_offset)
-        for channel in control.started.channels:
-            lane = Lane(channel=channel, started=control.started)
+        if started is None:
+            return  # the mark of a call that has ended
+        for channel in started.channels:
+            lane = Lane(channel=channel, started=started)
             entry = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
             state = restored.get(channel.channel)
             restored_entry(entry, state, self._first_offset)

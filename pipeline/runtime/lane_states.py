@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 
 from pipeline.core.entries import STATE_VERSION
@@ -92,6 +92,7 @@ class LaneStates:
         self._outbox = outbox
         self._codec = codec
         self._cache: dict[bytes, LaneState] = {}  # what was written since the last rebalance
+        self._marks: dict[bytes, bytes] = {}  # of ended calls: encoded, as they are kept for long and seldom read
         self._newest: dict[bytes, Progress] = {}  # of a restoration
         apply = table.data.apply_changelog_batch
         table.data.apply_changelog_batch = lambda batch, **codecs: self._restore(apply, batch, codecs)
@@ -99,15 +100,16 @@ class LaneStates:
     def forget_cache(self) -> None:
         """Drop what was written: after a rebalance the table is restored from the changelog."""
         self._cache.clear()
+        self._marks.clear()
         self._newest.clear()
 
     def of_call(self, call_id: str) -> dict[int, LaneState]:
         """Return the call's lane states by channel; empty for an unknown call. Raises FatalError on an unreadable one."""
         control = self._get(call_id, CALL_CHANNEL)
-        if control is None or control.started is None:
+        if control is None or (control.started is None and control.ended_offset is None):
             return {}
         states = {CALL_CHANNEL: control}
-        for channel in control.started.channels:
+        for channel in control.started.channels if control.started is not None else ():
             state = self._get(call_id, channel.channel)
             if state is not None:
                 states[channel.channel] = state
@@ -123,16 +125,38 @@ class LaneStates:
             self._cache[key] = state
         await burst.delivered()
 
-    async def delete(self, partition: int, call_id: str) -> None:
-        """Write tombstones for every lane of a call, the control lane last: it is how the others are found."""
-        for channel in sorted(self.of_call(call_id), reverse=True):
-            key = _key(call_id, channel)
-            burst = self._outbox.burst()
-            await burst.put(self._topic, key=key, value=None, partition=partition)
-            await burst.delivered()
-            self._cache.pop(key, None)
-            self._table.data.pop(key, None)
+    async def mark_ended(self, partition: int, call_id: str, generation: int) -> None:
+        """Delete the states of an ended call but for a mark of its end.
+
+        The control lane, which becomes the mark, is the last one: it is how the others are found.
+        """
+        states = self.of_call(call_id)
+        control = states.pop(CALL_CHANNEL, None)
+        if control is None:
+            return
+        for channel in sorted(states):
+            await self._write(partition, _key(call_id, channel), None)
             reach(self._stage, "state_deleted")
+        mark = replace(control, started=None, feed_epochs=(), generation=generation)
+        await self._write(partition, _key(call_id, CALL_CHANNEL), mark)
+
+    async def delete(self, partition: int, call_id: str) -> None:
+        """Delete the mark of an ended call."""
+        await self._write(partition, _key(call_id, CALL_CHANNEL), None)
+
+    async def _write(self, partition: int, key: bytes, state: LaneState | None) -> None:
+        """Write a state that is small and seldom read, or delete one; returns when it is acknowledged."""
+        value = None if state is None else self._codec.encode(state)
+        headers = None if state is None else {PROGRESS: Progress.of(state).to_bytes()}
+        burst = self._outbox.burst()
+        await burst.put(self._topic, key=key, value=value, partition=partition, headers=headers)
+        await burst.delivered()
+        self._cache.pop(key, None)
+        if value is None:
+            self._table.data.pop(key, None)
+            self._marks.pop(key, None)
+        else:
+            self._marks[key] = value
 
     def calls(self) -> Iterable[tuple[int, LaneState]]:
         """Yield (partition, state of the control lane) of every restored call.
@@ -172,7 +196,7 @@ class LaneStates:
         key = _key(call_id, channel)
         if key in self._cache:
             return self._cache[key]
-        value = self._table.data.get(key)
+        value = self._marks.get(key) or self._table.data.get(key)
         return None if value is None else self._decode(value)
 
     def _decode(self, value: bytes) -> LaneState:

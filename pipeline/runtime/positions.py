@@ -74,6 +74,13 @@ class Positions:
         ends = await self._ask("end_offsets", assigned) if assigned else {}
         return {tp.partition: offset for tp, offset in ends.items()}
 
+    async def held(self) -> dict[int, tuple[int, int]]:
+        """Return what every assigned partition holds: the offset of its oldest record, and the one behind its last."""
+        assigned = self._assigned()
+        first = await self._ask("beginning_offsets", assigned) if assigned else {}
+        end = await self._ask("end_offsets", assigned) if assigned else {}
+        return {tp.partition: (first[tp], end[tp]) for tp in assigned}
+
     async def watch(self) -> None:
         """Look after the topic, every few seconds: say that it is missing, and join the group anew when it is there again.
 

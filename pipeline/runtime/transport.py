@@ -51,6 +51,22 @@ class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             consumer._fetch_max_wait_ms = wait_ms
         return consumer
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek every partition to its committed offset; return the offsets."""
+        return await self.call_thread(seek_to_committed, self._ensure_consumer())  # type: ignore[no-any-return]
+
+
+async def seek_to_committed(consumer: Any) -> Mapping[TP, int]:
+    """Seek an aiokafka consumer to its committed offsets; return them.
+
+    Its own method does not go back where 0 is committed: what was read before the first commit would never come again.
+    """
+    offsets: Mapping[TP, int] = await consumer.seek_to_committed()
+    for tp, offset in offsets.items():
+        if offset == 0:
+            consumer.seek(tp, 0)
+    return offsets
+
 
 class _BatchingConsumer(Consumer):  # type: ignore[misc]
     """Faust's consumer with the thread above, one event per fetch, and offsets from the worker.

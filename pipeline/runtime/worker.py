@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,7 @@ from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.attempts import Start
 from pipeline.runtime.carrying import Carrier
 from pipeline.runtime.crash_points import reach
+from pipeline.runtime.ended import EndedCalls
 from pipeline.runtime.exits import exit_hard
 from pipeline.runtime.idle import Silence
 from pipeline.runtime.inference import inference_of
@@ -42,6 +42,7 @@ log = logging.getLogger("callscribe.worker")
 
 MAX_BURST = 64  # records of one call between two confirmations
 SWEEP_SECONDS = 5.0
+SWEEPS_PER_LOOK = 12  # between two looks at what retention has deleted
 COUNTS_SECONDS = 60.0  # between two lines of the log that tell how much was inferred, and what was skipped
 
 
@@ -93,10 +94,11 @@ class StageWorker:
         self._ledgers: dict[int, Ledger] = {}
         self._starts: dict[int, Start] = {}
         self._calls: dict[str, _Call] = {}
-        self._ended: dict[int, dict[str, int]] = defaultdict(dict)
+        self._ended = EndedCalls(self._states, self._is_over)
         self._sleeping: dict[str, int] = {}  # partition of calls that have not spoken since the partitions came
         self._silence = Silence()
         self._in_hand: set[int] = set()  # partitions whose commit names a record that is being processed
+        self._sweeps = 0
         self._taking_over = asyncio.Lock()
         self._retention = RetentionWatch(topics.topic(spec.input))
         self._room = Room(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
@@ -221,9 +223,7 @@ class StageWorker:
             self._generation = generation
             self._silence.restart()
             for partition, state in self._states.calls():
-                if state.ended_offset is not None:
-                    self._ended[partition][state.call_id] = state.ended_offset
-                elif state.feed_state != INTERRUPTED:
+                if not self._ended.restore(partition, state) and state.feed_state != INTERRUPTED:
                     self._sleeping[state.call_id] = partition
 
     def _call(self, call_id: str, partition: int) -> _Call:
@@ -283,7 +283,7 @@ class StageWorker:
                     records.append(call.inbox.get_nowait())
                 carried = await self._carrier.carry(call.flow, call.partition, records)
                 if carried.ended_offset is not None:
-                    self._ended[call.partition][call.call_id] = carried.ended_offset
+                    self._ended.end(call.partition, call.call_id, carried.ended_offset)
                 for offset in carried.released:
                     self._release(call.partition, offset)
                 reach(self._spec.name, "released")
@@ -323,7 +323,7 @@ class StageWorker:
             self._app.consumer.released[TP(self._input_name, partition)] = head
 
     async def _sweep(self) -> None:
-        """Delete the states of ended calls, and close the feeds of silent ones."""
+        """Let go of the states of ended calls, and close the feeds of silent ones."""
         app = self._app
         if app.rebalancing or not app.tables.recovery.completed.is_set():
             return
@@ -333,8 +333,11 @@ class StageWorker:
         try:
             await self._positions.watch()
             await self._take_over(generation)
-            if any(self._ended.values()):
-                await self._delete_ended(generation)
+            if self._ended.has_whole:
+                await self._ended.mark(generation, await self._positions.committed(), self._calls)
+            self._sweeps += 1
+            if self._ended.has_marked and self._sweeps % SWEEPS_PER_LOOK == 0:
+                await self._ended.forget(generation, await self._positions.held(), self._calls)
             if self._spec.clocks and (self._calls or self._sleeping):
                 await self._close_silent(generation)
         except FatalError as error:
@@ -345,17 +348,6 @@ class StageWorker:
 
     def _is_over(self, generation: int) -> bool:
         return generation != self._generation or generation == self._closed_generation
-
-    async def _delete_ended(self, generation: int) -> None:
-        """Delete the states of ended calls once the broker's committed offset has passed their last record."""
-        committed = await self._positions.committed()
-        for partition, calls in list(self._ended.items()):
-            for call_id, offset in list(calls.items()):
-                if self._is_over(generation):
-                    return
-                if committed.get(partition, -1) > offset and call_id not in self._calls:
-                    await self._states.delete(partition, call_id)
-                    calls.pop(call_id, None)
 
     async def _close_silent(self, generation: int) -> None:
         """Write for every call that was silent for too long that its feed is gone; only what was read to its end is silent."""

@@ -208,7 +208,9 @@ def test_a_pipe_of_raw_g711(kafka: Kafka) -> None:
 
 def test_a_feed_that_is_stopped_goes_on_without_loss(kafka: Kafka, tmp_path: Path) -> None:
     settings = kafka.ready()
-    path = stereo(tmp_path / "call.wav", codes=(codes := np.tile(CODES, (15, 1))))  # half a minute: it must not end first
+    path = stereo(
+        tmp_path / "call.wav", codes=(codes := np.tile(CODES, (15, 1)))
+    )  # half a minute: it must not end first
     with started(settings, str(path), "--call-id", "c1", "--speed", "real") as process:
         wait_for(lambda: len(records(settings, "c1")) > 5)
         process.send_signal(signal.SIGTERM)

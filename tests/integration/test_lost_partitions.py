@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.demo import assets
@@ -90,7 +91,7 @@ def test_a_worker_that_stood_still_past_its_session_exits_before_it_writes(
     try:
         with another_worker(system, stage):
             assert system.transcript(feed.call_id) == expected
-            wait_for(lambda: deleted(settings, stage, feed.call_id), SECONDS, "the call's states are deleted")
+            wait_for(lambda: is_marked(settings, stage, feed.call_id), SECONDS, "the call's states are deleted")
             outputs, states = (len(records_of(settings, name)) for name in (written, f"{stage}-state-changelog"))
             os.kill(pid, signal.SIGCONT)
             wait_for(lambda: not zombie.is_running() or zombie.status() == psutil.STATUS_ZOMBIE, SECONDS, "it exits")
@@ -109,9 +110,11 @@ def are_repeats(settings: Settings, name: str, start: int, kind: type[Any]) -> b
     return all(record in found[:start] or record.kind == "tail" for record in found[start:])
 
 
-def deleted(settings: Settings, stage: str, call_id: str) -> bool:
+def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
+    """Return whether of the call's states only the mark of its end is left."""
     last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
-    return last.get(f"{call_id}/{CALL_CHANNEL}".encode(), b"") is None
+    control = last.get(f"{call_id}/{CALL_CHANNEL}".encode())
+    return control is not None and CODEC.decode(control, LaneState).started is None
 
 
 def test_a_state_from_before_has_its_input_read_again(system: System, call: assets.DemoCall, expected: Any) -> None:
@@ -197,3 +200,35 @@ def test_a_record_that_kills_the_sink_goes_to_the_dead_letters(
     assert [one["text"] for one in found["segments"]] == kept
     worker = next(one for one in system.supervisor.state.workers if one.stage == "sink")
     assert 4 <= worker.restarts - restarts <= 6
+
+
+def test_what_a_stage_writes_again_of_an_ended_call_changes_nothing(
+    system: System, call: assets.DemoCall, expected: Any
+) -> None:
+    """It died behind its last outputs, and came back when the next stage had let the call go."""
+    settings = system.settings
+    system.feed([("again", call)])
+    assert system.transcript("again") == expected
+    wait_for(lambda: is_marked(settings, "assemble", "again"), SECONDS, "the call's states are deleted")
+    segments, letters = len(records_of(settings, "call.segments")), len(list(read_dead_letters(settings)))
+    repeats = [one for one in records_of(settings, "call.annotations") if one.key() == b"again"]
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    name = topic("call.annotations").full_name(settings.topics.prefix)
+    for message in repeats:
+        if CODEC.decode(message.value(), CallAnnotation).stage == "diarize":
+            producer.produce(name, key=message.key(), value=message.value(), partition=0)
+    assert producer.flush(10) == 0
+    end = len(records_of(settings, "call.annotations"))
+    wait_for(lambda: committed_offset(settings, "assemble", "call.annotations") == end, SECONDS, "nothing is held")
+    assert len(records_of(settings, "call.segments")) == segments
+    assert len(list(read_dead_letters(settings))) == letters
+
+    place = TopicPartition(name, 0, end)
+    client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    client.delete_records([place])[place].result(30)
+    key = f"again/{CALL_CHANNEL}".encode()
+    wait_for(lambda: last_state(settings, "assemble", key) is None, 2 * SECONDS, "the mark goes with the records")
+
+
+def last_state(settings: Settings, stage: str, key: bytes) -> bytes | None:
+    return [one.value() for one in records_of(settings, f"{stage}-state-changelog") if one.key() == key][-1]

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import CallAudio
-from tests.fakes import Call, outputs_of, run, run_chain, stages, transcript, words_of
+from tests.fakes import Call, outputs_of, run, run_chain, stages, step, transcript, words_of
 from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, calls, crashes
 
 NAMES = st.sampled_from(["vad", "asr", "diarize", "assemble"])
@@ -40,6 +41,17 @@ def test_every_record_twice_changes_nothing(call: Call, name: str, every: int) -
     log = log_of(call, name)
     doubled = [copy for index, record in enumerate(log) for copy in [record] * (2 if index % every == 0 else 1)]
     assert by_lane(outputs_of(run(stages(call)[name], doubled))) == by_lane(outputs_of(run(stages(call)[name], log)))
+
+
+@BOUNDED
+@given(call=calls(), name=NAMES, start=st.integers(0, 40))
+def test_what_comes_again_behind_the_end_finds_the_mark(call: Call, name: str, start: int) -> None:
+    log, stage = log_of(call, name), stages(call)[name]
+    control = [state for effects in run(stage, log) for state in effects.states if state.channel == CALL_CHANNEL][-1]
+    mark = stage.flow({CALL_CHANNEL: replace(control, started=None)})
+    for offset, record in enumerate(log[start:], start=len(log)):
+        effects = step(mark, stage, record, offset)
+        assert (effects.released, effects.outputs, effects.states) == ([offset], [], [])
 
 
 @BOUNDED

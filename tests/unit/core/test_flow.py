@@ -309,3 +309,24 @@ def test_a_call_that_ended_stays_ended() -> None:
     assert again.is_ended
     assert feed(again, started(), 0).released == [0]
     assert feed(again, ended(), 2).released == [2]
+
+
+def test_of_an_ended_call_a_mark_is_enough_to_know_repeats_from_news() -> None:
+    """A stage died, and writes the call again long after it has ended here: nothing of it may open a call, or be a dead letter."""
+    target = flow()
+    log = [started(), speech(0), speech(1), speech(0, channel=1), ended()]
+    control = next(
+        state
+        for offset, value in enumerate(log)
+        for state in feed(target, value, offset).states
+        if state.channel == -1 and state.ended_offset is not None
+    )
+    again = flow(restored={-1: replace(control, started=None)})
+    assert again.is_ended
+    for offset, value in enumerate(log, start=20):
+        effects = feed(again, value, offset)
+        assert (effects.released, effects.outputs, effects.states) == ([offset], [], [])
+    for news in (speech(2), speech(2, channel=1), ended(sequence=2)):
+        with pytest.raises(PoisonError, match="the call has ended"):
+            feed(again, news, 40)
+        assert again.reject(40, reason="PoisonError", topic="t", partition=0).outputs == []

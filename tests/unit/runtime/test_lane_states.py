@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.entries import STATE_VERSION
 from pipeline.core.errors import FailedError, FatalError
-from pipeline.runtime.lane_states import LaneStates
+from pipeline.runtime.lane_states import LaneStates, Progress
 from schemas.codec import Codec
 from schemas.records import LaneState
 from tests.fakes import CALL, Call, run, said, stages
@@ -141,20 +141,30 @@ def test_a_state_that_was_not_acknowledged_is_an_error() -> None:
     asyncio.run(work())
 
 
-def test_deleting_writes_a_tombstone_for_every_lane_and_control_last() -> None:
+def test_of_an_ended_call_a_mark_stays_and_the_control_lane_goes_last() -> None:
     """It is by the control lane that the others are found: a crash between two tombstones must not hide them."""
 
     async def work() -> None:
-        table = restored(recorded())
-        keys = set(table.data)
-        changelog = Changelog()
+        states = recorded()
+        table, changelog = restored(states), Changelog()
         changelog.is_prompt = True
         lane_states = lane_states_of(table, changelog)
-        await lane_states.delete(2, CALL)
-        assert {key: value for key, value, _ in changelog.sent} == dict.fromkeys(keys)
-        assert changelog.sent[-1][0] == f"{CALL}/-1".encode()
-        assert lane_states.of_call(CALL) == {}
+        await lane_states.mark_ended(2, CALL, 7)
+        *others, (key, value, partition) = changelog.sent
+        assert {key: value for key, value, _ in others} == dict.fromkeys([b"call-1/0", b"call-1/1"])
+        assert (key, partition) == (f"{CALL}/-1".encode(), 2)
+        assert value is not None
+        mark = CODEC.decode(value, LaneState)
+        assert mark == replace(states[-1], started=None, feed_epochs=(), generation=7)
+        assert len(value) < len(CODEC.encode(states[-1]))
+        assert Progress.parse(changelog.headers[-1].items()) == Progress.of(mark)
+        assert not Progress.of(mark).is_stale(Progress.of(states[-1]))
+        assert lane_states.of_call(CALL) == lane_states_of(Table({key: value})).of_call(CALL) == {-1: mark}
         assert not lane_states._cache
+
+        await lane_states.delete(2, CALL)
+        assert changelog.sent[-1] == (key, None, 2)
+        assert lane_states.of_call(CALL) == {}
 
     asyncio.run(work())
 
