@@ -7,9 +7,10 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from pipeline.core.contract import Draft, Lane, S, Snapshot
+from pipeline.core.contract import Draft, Lane, LaneLogic, R, S, Snapshot, W
+from pipeline.core.errors import FatalError
 from pipeline.core.ids import CALL_CHANNEL
-from schemas.codec import upgraded_plain
+from schemas.codec import CodecError, upgraded_plain
 from schemas.records import LanePosition, LaneState
 
 OVERTAKEN = 1_000_000  # more outputs than can follow a state before the next one
@@ -135,6 +136,16 @@ def logic_of(state: LaneState, stage: str) -> bytes:
     if state.version == STATE_VERSION:
         return data
     return upgraded_plain(data, f"{stage.capitalize()}Lane", state.version)
+
+
+def opened(logic: LaneLogic[S, W, R], lane: Lane, state: LaneState | None, stage: str) -> S:
+    """Return the logic's state of a lane: as it was recorded, or new. Raises FatalError where the record cannot be read."""
+    if state is None or state.logic is None:
+        return logic.open(lane)
+    try:
+        return logic.restore(lane, logic_of(state, stage))
+    except CodecError as error:
+        raise FatalError(f"the changelog holds a {stage} state that cannot be read: {error}") from error
 
 
 def restored_entry(lane: LaneEntry[S], state: LaneState | None, first_offset: int) -> LaneEntry[S]:

@@ -21,8 +21,8 @@ from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Envelope, Lane, LaneLogic, R, S, Snapshot, Step, W
 from pipeline.core.effects import Effects
-from pipeline.core.entries import Held, LaneEntry, logic_of, restored_entry, state_of
-from pipeline.core.errors import FatalError, PoisonError, StaleStateError
+from pipeline.core.entries import Held, LaneEntry, opened, restored_entry, state_of
+from pipeline.core.errors import PoisonError, StaleStateError
 from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, has_seen, idle_record, restored_feeds
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.core.passing import (
@@ -34,7 +34,6 @@ from pipeline.core.passing import (
     gap_before,
     is_own_degraded,
 )
-from schemas.codec import CodecError
 from schemas.records import CallAnnotation, CallAudio, Degraded, LaneState, Started
 
 MAX_HELD = 64  # a lane without outputs is recorded after this many records, so that their offsets are released
@@ -389,13 +388,5 @@ class CallFlow(Generic[S, W, R]):
             entry = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
             state = restored.get(channel.channel)
             restored_entry(entry, state, self._first_offset)
-            entry.state = (
-                self._logic.open(lane) if state is None or state.logic is None else self._restored(lane, state)
-            )
+            entry.state = opened(self._logic, lane, state, self._stage)
             self._lanes[channel.channel] = entry
-
-    def _restored(self, lane: Lane, state: LaneState) -> S:
-        try:
-            return self._logic.restore(lane, logic_of(state, self._stage))
-        except CodecError as error:
-            raise FatalError(f"the changelog holds a {self._stage} state that cannot be read: {error}") from error
