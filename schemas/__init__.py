@@ -21,7 +21,7 @@ REPOSITORY_IDS = {
     "CallSpeech": 102,
     "CallAnnotation": 203,
     "CallSegment": 204,
-    "CallState": 105,
+    "CallState": 205,
     "DeadLetter": 106,
     "LaneState": 207,
 }

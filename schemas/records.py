@@ -532,6 +532,7 @@ class CallState:
         state: live, interrupted or complete.
         feed_epoch: Epoch of the feed that holds the call.
         next_sequence: Next sequence a resumed feed uses, by channel index as text (-1 for control).
+        end_samples: End of the audio so far, in samples at the channel's rate, by channel index as text: where a feed goes on that cannot begin again.
         tenant: Owner of the call.
         time_ms: Wall-clock time of this record, ms since the epoch.
     """
@@ -540,6 +541,7 @@ class CallState:
     state: str
     feed_epoch: int
     next_sequence: Mapping[str, int] = field(default_factory=dict)
+    end_samples: Mapping[str, int] = field(default_factory=dict)
     tenant: str | None = None
     time_ms: int
 
@@ -550,6 +552,7 @@ class CallState:
             "state": self.state,
             "feed_epoch": self.feed_epoch,
             "next_sequence": dict(self.next_sequence),
+            "end_samples": dict(self.end_samples),
             "tenant": self.tenant,
             "time_ms": self.time_ms,
         }
@@ -562,6 +565,7 @@ class CallState:
             state=value["state"],
             feed_epoch=value["feed_epoch"],
             next_sequence=value["next_sequence"],
+            end_samples=value["end_samples"],
             tenant=value["tenant"],
             time_ms=value["time_ms"],
         )

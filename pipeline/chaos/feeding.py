@@ -117,7 +117,7 @@ class Feeding:
         grant = outlet.take(feed.call_id, tenant=None, is_new=is_new, take_over=True)
         options = FeedOptions(roles=feed.roles, record_seconds=self._settings.ingest.record_seconds)
         with open_audio(feed.path, name=feed.call_id) as audio:
-            fed, next_sequence = feed_call(
+            fed, place = feed_call(
                 audio,
                 options,
                 call_id=feed.call_id,
@@ -129,9 +129,7 @@ class Feeding:
             )
         if fed.outcome != "ended":
             raise FeedStopped
-        outlet.leave(
-            feed.call_id, state="complete", feed_epoch=grant.feed_epoch, next_sequence=next_sequence, tenant=None
-        )
+        outlet.leave(feed.call_id, state="complete", feed_epoch=grant.feed_epoch, place=place, tenant=None)
 
     def _wait_stopped(self, seconds: float) -> bool:
         return self._stop.wait(seconds) if seconds > 0 else self._stop.is_set()

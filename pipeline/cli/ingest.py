@@ -130,6 +130,9 @@ def ingest(
 
     A source that cannot be used is named, the others go on, and the exit code
     is 4. With --speed real the calls run side by side, else one by one.
+
+    A call that was interrupted goes on under its --call-id: a recording is read
+    again from its start, a pipe brings what follows.
     """
     from pipeline.asr.catalogue import check_language
     from pipeline.ingest.intake import MAX_CONCURRENT_CALLS, Intake, feed_all
@@ -233,7 +236,13 @@ def _find(
     listed: list[Source] = []
     for source in sources:
         if source == STDIN:
-            listed.append(Source(name=STDIN, stream=lambda: PipeStream(sys.stdin.fileno(), is_stopped=stop.is_set)))
+            listed.append(
+                Source(
+                    name=STDIN,
+                    stream=lambda: PipeStream(sys.stdin.fileno(), is_stopped=stop.is_set),
+                    is_repeatable=False,
+                )
+            )
         else:
             listed += find_sources(Path(source), is_raw=is_raw)
     return listed, None
@@ -262,6 +271,8 @@ def _tell(call: FedCall, *, as_json: bool) -> None:
 @contextmanager
 def _stopped_by_signals(stop: threading.Event) -> Iterator[threading.Event]:
     """Let SIGINT and SIGTERM stop the feeds in order (the event given is set then); a second SIGINT stops at once."""
+    from pipeline.runtime.stopping import end_within
+
     signalled = threading.Event()
 
     def hear(number: int, frame: Any) -> None:
@@ -269,6 +280,7 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         signalled.set()
         stop.set()
+        end_within()  # a broker that is away acknowledges nothing
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

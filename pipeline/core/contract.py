@@ -94,6 +94,13 @@ class LaneLogic(Protocol[S, W, R_contra]):
         """Return the state of a snapshot. Raises FatalError when it was written by an unknown version."""
 
 
+class FeedLogic(LaneLogic[S, W, R_contra], Protocol):
+    """The logic of a stage that reads what feeds write."""
+
+    def read_to(self, state: S) -> int:
+        """Return the end of the audio that the lane has read, in samples at the channel's rate."""
+
+
 class Engine(Protocol[W_contra, R_co]):
     """A model behind a stage: weights are shared by all lanes, state stays in the lanes.
 

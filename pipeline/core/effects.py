@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.core.feeds import Place
 from schemas.records import LaneState
 
 
@@ -12,11 +13,10 @@ from schemas.records import LaneState
 class Effects:
     """What a step of a flow asks of its runner, in the order of the guarantee.
 
-    ``standing`` is set when it has changed where the call stands (interrupted, live, complete): that, and the next sequence a feed
-    goes on with, by channel.
+    ``standing`` is set when it has changed where the call stands: its state (interrupted, live, complete), and where a feed goes on.
     """
 
     outputs: list[Any] = field(default_factory=list)
-    standing: tuple[str, dict[int, int]] | None = None
+    standing: tuple[str, Place] | None = None
     states: list[LaneState] = field(default_factory=list)
     released: list[int] = field(default_factory=list)

@@ -26,11 +26,28 @@ STATES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a call stands: by channel (-1 for control) the next sequence, and by leg the end of its audio in samples at its rate."""
+
+    next_sequence: Mapping[int, int] = field(default_factory=dict)
+    end_samples: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether it says the end of every leg that it says a sequence of."""
+        return self.next_sequence.keys() - {CALL_CHANNEL} <= self.end_samples.keys()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """That a feed may feed a call: its epoch, and the sequence control records go on with (0: the call is new)."""
+    """That a feed may feed a call: its epoch, and the sequence control records go on with (0: the call is new).
+
+    ``place`` is where the feed before it has left the call, if it has.
+    """
 
     feed_epoch: int
     next_control: int
+    place: Place = field(default_factory=Place)
 
 
 @dataclass(slots=True)

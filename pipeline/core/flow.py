@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
-from pipeline.core.contract import Draft, Envelope, Lane, LaneLogic, R, S, Snapshot, Step, W
+from pipeline.core.contract import Draft, Envelope, FeedLogic, Lane, LaneLogic, R, S, Snapshot, Step, W
 from pipeline.core.effects import Effects
 from pipeline.core.entries import Held, LaneEntry, opened, restored_entry, state_of
 from pipeline.core.errors import PoisonError, StaleStateError
-from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, has_seen, idle_record, restored_feeds
+from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, Place, has_seen, idle_record, restored_feeds
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.core.passing import (
     check_channels,
@@ -214,7 +214,7 @@ class CallFlow(Generic[S, W, R]):
             start = control.anchor[0] if control.anchor else 0
             effects.outputs.append(self._stamp(control, Draft(kind="resumed", start_sample=start)))
             control.is_dirty = True
-            effects.standing = (LIVE, self._counts())
+            effects.standing = (LIVE, self._place())
 
     def _run(self, step: Step[S, W], outputs: list[Draft]) -> Generator[W, R, S]:
         outputs += step.outputs
@@ -263,7 +263,7 @@ class CallFlow(Generic[S, W, R]):
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
         if self._clocks and record.kind == "interrupted" and any(lane.state is None for lane in lanes):
-            effects.standing = (INTERRUPTED, self._counts())
+            effects.standing = (INTERRUPTED, self._place())
 
     def _agreeing(self, record: Any, writer: str, lanes: list[LaneEntry[S]]) -> list[LaneEntry[S]]:
         """Return the lanes that have read what the clock's decision had seen; for the others it is void."""
@@ -279,6 +279,12 @@ class CallFlow(Generic[S, W, R]):
         """Return the next sequence of the first writer, by channel."""
         writer = self._writers[0]
         return {lane.channel: lane.counts.get(writer, 0) for lane in self._lanes.values()}
+
+    def _place(self) -> Place:
+        """Return where a feed goes on."""
+        logic = cast("FeedLogic[S, W, R]", self._logic)  # asked where there is a clock: of a stage that reads feeds
+        ends = {lane.channel: logic.read_to(lane.state) for lane in self._lanes.values() if lane.state is not None}
+        return Place(next_sequence=self._counts(), end_samples=ends)
 
     def _end(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
         self._ends[writer] = (record, offset)
@@ -298,7 +304,7 @@ class CallFlow(Generic[S, W, R]):
             for lane in self._lanes.values():
                 lane.next_control[name] = max(lane.next_control.get(name, 0), ended.sequence + 1)
         self.is_ended = True
-        effects.standing = ("complete", self._counts()) if self._clocks else None
+        effects.standing = ("complete", self._place()) if self._clocks else None
         self._ended_offset = max(at for _, at in self._ends.values())
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.channel == CALL_CHANNEL):
             lane.released_offset = self._ended_offset

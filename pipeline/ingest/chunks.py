@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.core.feeds import Place
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import (
     Audio,
@@ -44,7 +45,8 @@ class CallDescription:
     """What is known of a call when it starts.
 
     ``channels`` are the legs by ascending index without holes. ``capture_start_ms`` is the wall-clock time of sample 0.
-    ``next_control`` is the sequence an interrupted call goes on with on the control channel; 0 for a new call.
+    ``next_control`` is the sequence an interrupted call goes on with on the control channel; 0 for a new call. ``begins_at`` is where its
+    audio goes on when what was fed before cannot be read again; what is fed from the start has none.
     """
 
     call_id: str
@@ -53,6 +55,7 @@ class CallDescription:
     record_seconds: float = 0.2
     feed_epoch: int = 1
     next_control: int = 0
+    begins_at: Place | None = None
     tenant: str | None = None
     prompt: str | None = None
     hot_words: tuple[str, ...] = ()
@@ -70,6 +73,14 @@ class CallDescription:
     def control_rate_hz(self) -> int:
         """Return the rate of positions in records of the whole call: that of its channels, else the highest."""
         return max(channel.sample_rate_hz for channel in self.channels)
+
+    @property
+    def start(self) -> int:
+        """Return where the audio of this feed begins, in samples at ``clock_hz``: behind the end of every leg."""
+        ends = {} if self.begins_at is None else self.begins_at.end_samples
+        return max(
+            -(-ends.get(channel.channel, 0) * self.clock_hz // channel.sample_rate_hz) for channel in self.channels
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +117,11 @@ class Feed:
         self._widths = tuple(SAMPLE_BYTES[channel.encoding] for channel in call.channels)
         self._grid = max(round(call.record_seconds * BASE_RATE_HZ), 1) * (call.clock_hz // BASE_RATE_HZ)
         self._pending = [bytearray() for _ in call.channels]
-        self._cut = 0  # everything below is in records, or was paused
-        self._position = 0
-        self._sequences = {channel.channel: 0 for channel in call.channels} | {CALL_CHANNEL: 0}
+        self._cut = self._position = call.start  # everything below is in records, or was paused
+        used = {} if call.begins_at is None else call.begins_at.next_sequence
+        self._sequences = {channel.channel: used.get(channel.channel, 0) for channel in call.channels} | {
+            CALL_CHANNEL: 0
+        }
         self._is_paused = False
         self._is_open: bool | None = None  # None: not started
 
@@ -140,7 +153,7 @@ class Feed:
         records = [self._control("started", 0, started=started)]
         if self._call.next_control > 1:
             self._sequences[CALL_CHANNEL] = self._call.next_control
-            records.append(self._control("resumed", 0))
+            records.append(self._control("resumed", self._position))
         return records
 
     def push(self, blocks: Sequence[bytes]) -> list[CallAudio]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from pipeline.core.errors import InputError
+from pipeline.core.feeds import Place
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.ingest.chunks import SAMPLE_BYTES, CallDescription, Control, Feed
 from pipeline.ingest.decode import AudioSource, DamagedAudioError
@@ -98,6 +99,7 @@ def describe(
     capture_start_ms: int,
     feed_epoch: int = 1,
     next_control: int = 0,
+    begins_at: Place | None = None,
 ) -> CallDescription:
     """Return the description of the call a source becomes. Raises InputError when a role names a channel it has not."""
     check_roles(source, options)
@@ -118,6 +120,7 @@ def describe(
         record_seconds=options.record_seconds,
         feed_epoch=feed_epoch,
         next_control=next_control,
+        begins_at=begins_at,
         tenant=options.tenant,
         prompt=options.prompt,
         hot_words=options.hot_words,
@@ -136,6 +139,7 @@ def records(
     capture_start_ms: int,
     feed_epoch: int = 1,
     next_control: int = 0,
+    begins_at: Place | None = None,
 ) -> Iterator[CallAudio]:
     """Yield the records of a call, from ``started`` to ``ended``.
 
@@ -149,6 +153,7 @@ def records(
         capture_start_ms=capture_start_ms,
         feed_epoch=feed_epoch,
         next_control=next_control,
+        begins_at=begins_at,
     )
     feed = Feed(call)
     yield from feed.start()
@@ -166,6 +171,7 @@ def _body(
     """Yield audio and control records; a block is split where a control record belongs."""
     width = SAMPLE_BYTES[source.encoding]
     waiting = sorted(controls, key=lambda timed: timed.at_seconds)
+    waiting = [timed for timed in waiting if round(timed.at_seconds * call.clock_hz) >= call.start]
     for blocks in source.blocks():
         while (
             waiting and (at := round(waiting[0].at_seconds * call.clock_hz)) <= feed.position + len(blocks[0]) // width
@@ -189,16 +195,20 @@ def feed_call(
     capture_start_ms: int,
     feed_epoch: int = 1,
     next_control: int = 0,
+    begins_at: Place | None = None,
     on_progress: Callable[[float], None] = lambda seconds: None,
-) -> tuple[FedCall, dict[str, int]]:
+) -> tuple[FedCall, Place]:
     """Feed an open source as one call, and return when every record is acknowledged.
 
-    Returns what became of it and the next sequence by channel. ``on_progress`` hears the seconds of audio produced.
-    Damage and a stop (`Pace`) end the call as ``interrupted``. Raises what ``delivery`` raises, and InputError when an
-    option does not fit the source; nothing was produced then.
+    Returns what became of it and where it has left the call. ``on_progress`` hears the seconds of audio produced.
+    Damage and a stop (`Pace`) end the call as ``interrupted``. What was read of a source that cannot be read again, which has a place
+    where it ``begins_at``, is fed first. Raises what ``delivery`` raises, and InputError when an option does not fit the source; nothing
+    was produced then.
     """
-    sent = _Sent()
+    sent = _Sent.since(begins_at or Place(), source)
+    begin = sent.seconds
     reason = None
+    is_stopped = False
     stream = records(
         source,
         options,
@@ -206,10 +216,16 @@ def feed_call(
         capture_start_ms=capture_start_ms,
         feed_epoch=feed_epoch,
         next_control=next_control,
+        begins_at=begins_at,
     )
     try:
         for record in stream:
-            pace.wait(_end_seconds(record))  # as a live feed: audio when its last sample has been captured
+            try:  # as a live feed: audio when its last sample has been captured
+                pace.wait(max(_end_seconds(record) - begin, 0.0))
+            except FeedStopped:
+                is_stopped = True
+            if is_stopped and (begins_at is None or record.kind in ("ended", "interrupted")):
+                raise FeedStopped
             delivery.send(record)
             sent.count(record)
             on_progress(sent.seconds)
@@ -232,7 +248,7 @@ def feed_call(
         records=sent.records,
         audio_bytes=sent.audio_bytes,
     )
-    return fed, {str(channel): sequence for channel, sequence in sent.next_sequence.items()}
+    return fed, Place(next_sequence=sent.next_sequence, end_samples=sent.end_samples)
 
 
 @dataclass(slots=True)
@@ -245,6 +261,18 @@ class _Sent:
     last: CallAudio | None = None
     control: CallAudio | None = None
     next_sequence: dict[int, int] = field(default_factory=dict)
+    end_samples: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def since(cls, place: Place, source: AudioSource) -> _Sent:
+        """Return what had been handed over where a feed of ``source`` begins."""
+        legs = dict.fromkeys(range(source.channels), 0)
+        ends = legs | dict(place.end_samples)
+        return cls(
+            seconds=max(ends.values()) / source.sample_rate_hz,
+            next_sequence=legs | dict(place.next_sequence),
+            end_samples=ends,
+        )
 
     def count(self, record: CallAudio) -> None:
         self.records += 1
@@ -255,6 +283,8 @@ class _Sent:
             self.control = record
         if record.audio is not None:
             self.audio_bytes += len(record.audio.data)
+            samples = len(record.audio.data) // SAMPLE_BYTES[record.audio.encoding]
+            self.end_samples[record.channel] = record.start_sample + samples
 
     def interruption(self, reason: str) -> CallAudio:
         """Return the record that says the feed stopped here."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.core.errors import CallRefusedError, InputError
-from pipeline.core.feeds import Grant
+from pipeline.core.feeds import Grant, Place
+from pipeline.ingest.decode import AudioSource
 from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, check_roles, feed_call
 from pipeline.ingest.formats import RawFormat
 from pipeline.ingest.pacing import FeedStopped, Pace, Speed
@@ -26,16 +27,20 @@ class Outlet(Protocol):
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+    def take(
+        self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False, needs_place: bool = False
+    ) -> Grant:
         """Take a call for this feed. A call that ``is_new`` is not looked up.
 
-        Raises CallRefusedError when it is complete, or live and not to be taken over.
+        Raises CallRefusedError when it is complete, or live and not to be taken over, or when the feed ``needs_place``, since it cannot
+        begin again, and the call has none.
         """
 
-    def leave(
-        self, call_id: str, *, state: str, feed_epoch: int, next_sequence: Mapping[str, int], tenant: str | None
-    ) -> None:
+    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
         """Say where the call stands now: complete or interrupted."""
+
+    def holds(self, call_id: str, *, feed_epoch: int) -> bool:
+        """Return whether the feed of ``feed_epoch`` holds the call still."""
 
     def close(self) -> None:
         """Let go of the broker."""
@@ -98,17 +103,20 @@ class Intake:
                     tenant=self.options.tenant,
                     is_new=known_id is None,
                     take_over=self.take_over or is_ours,
+                    needs_place=not source.is_repeatable,
                 )
                 self.listener.began(source, call_id, audio.duration_seconds)
-                fed, next_sequence = feed_call(
+                begins_at = None if source.is_repeatable else grant.place
+                fed, place = feed_call(
                     audio,
                     self.options,
                     call_id=call_id,
                     delivery=outlet.delivery(),
                     pace=Pace(speed=self.speed, monotonic=time.monotonic, wait_stopped=self._wait_stopped),
-                    capture_start_ms=time.time_ns() // 1_000_000,
+                    capture_start_ms=_capture_start_ms(audio, begins_at),
                     feed_epoch=grant.feed_epoch,
                     next_control=grant.next_control,
+                    begins_at=begins_at,
                     on_progress=lambda seconds: self.listener.progressed(source, seconds),
                 )
         except InputError as error:
@@ -117,14 +125,12 @@ class Intake:
             return FedCall(source=source.name, outcome="refused", reason=str(error))
         except FeedStopped:
             return FedCall(source=source.name, outcome="interrupted", reason="stopped")
+        # Whose call has a name that somebody else may know, or lives for long, asks whether it was taken over meanwhile.
+        if (known_id is not None or self.speed == "real") and not outlet.holds(call_id, feed_epoch=grant.feed_epoch):
+            reason = f"call {call_id} was taken over by another feed; what this one sent behind that is dropped"
+            return FedCall(source=source.name, outcome="refused", call_id=call_id, reason=reason)
         state = "complete" if fed.outcome == "ended" else "interrupted"
-        outlet.leave(
-            call_id,
-            state=state,
-            feed_epoch=grant.feed_epoch,
-            next_sequence=next_sequence,
-            tenant=self.options.tenant,
-        )
+        outlet.leave(call_id, state=state, feed_epoch=grant.feed_epoch, place=place, tenant=self.options.tenant)
         return fed
 
     def close(self) -> None:
@@ -140,6 +146,12 @@ class Intake:
 
     def _wait_stopped(self, seconds: float) -> bool:
         return self.stop.wait(seconds) if seconds > 0 else self.stop.is_set()
+
+
+def _capture_start_ms(audio: AudioSource, begins_at: Place | None) -> int:
+    """Return the wall-clock time of sample 0, for audio whose first sample is captured now; ms since the epoch."""
+    ends = {} if begins_at is None else begins_at.end_samples
+    return time.time_ns() // 1_000_000 - max(ends.values(), default=0) * 1000 // audio.sample_rate_hz
 
 
 def feed_all(

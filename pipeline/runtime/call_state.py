@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from aiokafka.partitioner import murmur2
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipeline.core.errors import CallRefusedError, NotReadyError
-from pipeline.core.feeds import Grant
+from pipeline.core.feeds import Grant, Place
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.admission import Admission
 from pipeline.runtime.broker import bootstrap_servers
@@ -116,6 +116,14 @@ def _states(
                 raise NotReadyError(f"topic call.state: the state of call {call_id} is unreadable: {error}") from None
 
 
+def _place_of(state: CallState) -> Place:
+    """Return where a call stands; what a feed of an earlier version left says no ends."""
+    return Place(
+        next_sequence={int(channel): sequence for channel, sequence in state.next_sequence.items()},
+        end_samples={int(channel): end for channel, end in state.end_samples.items()},
+    )
+
+
 class CallOutlet:
     """Where feeds put calls: audio and call states on one broker. One object serves every thread of a program."""
 
@@ -129,32 +137,39 @@ class CallOutlet:
         """Return where the records of one call go."""
         return self._producer.delivery()
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+    def take(
+        self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False, needs_place: bool = False
+    ) -> Grant:
         """Take a call for a feed, by writing that it is live under the next epoch and reading that back.
 
-        A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it.
+        A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it. A feed
+        that cannot begin again (``needs_place``) is refused a call of which nobody knows where the feed before it has left it.
         Raises CallRefusedError (complete, or live), NotReadyError (also when a new call is not admitted) or FailedError; when refused,
         nothing of the call has changed.
         """
         if is_new:
             self._admission.admit(call_id)
-            self._write(call_id, "live", 1, {}, tenant)
-            return Grant(feed_epoch=1, next_control=0)
+            self._write(call_id, "live", 1, Place(), tenant)
+            return Grant(feed_epoch=1, next_control=0, place=Place())
         known = read_standing(self._settings, call_id)
         if known is not None and known.state.state == "complete":
             raise CallRefusedError(f"call {call_id} is complete already")
         if known is not None and known.state.state == "live" and not take_over:
             raise CallRefusedError(self._is_live(call_id, known.state))
+        place = Place() if known is None else _place_of(known.state)
+        if needs_place and known is not None and (known.state.state == "live" or not place.is_whole):
+            raise CallRefusedError(
+                f"call {call_id} was not left by its last feed, and this one cannot begin again: it may go on once the call is interrupted"
+            )
         if known is None:
             self._admission.admit(call_id)
         epoch = 1 if known is None else known.state.feed_epoch + 1
-        next_sequence = {} if known is None else known.state.next_sequence
-        offset = self._write(call_id, "live", epoch, next_sequence, tenant)
+        offset = self._write(call_id, "live", epoch, place, tenant)
         reach("ingest", "taken")
         now = read_standing(self._settings, call_id)
         if now is None or now.state.feed_epoch != epoch or now.taken_at != offset:
             raise CallRefusedError(f"call {call_id} was taken by another feed at the same time")
-        return Grant(feed_epoch=epoch, next_control=next_sequence.get(str(CALL_CHANNEL), 0))
+        return Grant(feed_epoch=epoch, next_control=place.next_sequence.get(CALL_CHANNEL, 0), place=place)
 
     def _is_live(self, call_id: str, state: CallState) -> str:
         since = datetime.fromtimestamp(state.time_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -164,24 +179,28 @@ class CallOutlet:
             "or taken over (--take-over)"
         )
 
-    def leave(
-        self, call_id: str, *, state: str, feed_epoch: int, next_sequence: Mapping[str, int], tenant: str | None
-    ) -> None:
-        """Say that the call is complete or interrupted. Raises NotReadyError or FailedError."""
+    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
+        """Say that the call is complete or interrupted, and where. Raises NotReadyError or FailedError."""
         reach("ingest", "fed")
-        self._write(call_id, state, feed_epoch, next_sequence, tenant)
+        self._write(call_id, state, feed_epoch, place, tenant)
         reach("ingest", "left")
 
     def close(self) -> None:
         """Let go of the broker."""
         self._producer.close()
 
-    def _write(self, call_id: str, state: str, epoch: int, next_sequence: Mapping[str, int], tenant: str | None) -> int:
+    def holds(self, call_id: str, *, feed_epoch: int) -> bool:
+        """Return whether the feed of ``feed_epoch`` holds the call still. Raises NotReadyError."""
+        known = read_standing(self._settings, call_id)
+        return known is None or known.state.feed_epoch <= feed_epoch
+
+    def _write(self, call_id: str, state: str, epoch: int, place: Place, tenant: str | None) -> int:
         record = CallState(
             call_id=call_id,
             state=state,
             feed_epoch=epoch,
-            next_sequence=dict(next_sequence),
+            next_sequence={str(channel): sequence for channel, sequence in place.next_sequence.items()},
+            end_samples={str(channel): end for channel, end in place.end_samples.items()},
             tenant=tenant,
             time_ms=time.time_ns() // 1_000_000,
         )

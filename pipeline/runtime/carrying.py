@@ -22,6 +22,7 @@ import topics
 from pipeline.core.contract import StageSpec
 from pipeline.core.effects import Effects
 from pipeline.core.errors import CondemnedError, FatalError, PoisonError
+from pipeline.core.feeds import Place
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.crash_points import reach
@@ -169,15 +170,14 @@ class Carrier:
             headers=self._spec.headers(output, lane) if lane is not None else None,
         )
 
-    async def _say(
-        self, flow: CallFlow[Any, Any, Any], partition: int, state: str, next_sequence: dict[int, int], burst: Burst
-    ) -> None:
-        """Write where the call stands: whether a feed may take it."""
+    async def _say(self, flow: CallFlow[Any, Any, Any], partition: int, state: str, place: Place, burst: Burst) -> None:
+        """Write where the call stands: whether a feed may take it, and where it goes on."""
         standing = CallState(
             call_id=flow.call_id,
             state=state,
             feed_epoch=flow.feed_epoch,
-            next_sequence={str(channel): sequence for channel, sequence in next_sequence.items()},
+            next_sequence={str(channel): sequence for channel, sequence in place.next_sequence.items()},
+            end_samples={str(channel): end for channel, end in place.end_samples.items()},
             tenant=flow.tenant,
             time_ms=time.time_ns() // 1_000_000,
         )

@@ -45,7 +45,7 @@ MARGIN = 2 * (CONTEXT + TAPS_BEHIND + TAPS_AHEAD)  # audio before the pre-roll t
 
 
 class VadLogic:
-    """`pipeline.core.contract.LaneLogic` of the vad stage."""
+    """`pipeline.core.contract.FeedLogic` of the vad stage."""
 
     kinds = frozenset({"audio", "gap"})
     controls = frozenset({"pause", "interrupted", "ended"})
@@ -134,6 +134,10 @@ class VadLogic:
             is_rebuilding=saved.audio_end > saved.audio_start,
             rebuilt_to=saved.audio_end,
         )
+
+    def read_to(self, state: VadState) -> int:
+        """Return the end of the audio that the lane has read, in samples at the channel's rate."""
+        return max(state.audio_end, 0)
 
     # -- audio in ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from pipeline.ingest.formats import RawFormat
 class Source:
     """Something that becomes one call: a file, or a stream that is opened when its turn comes.
 
-    ``call_id`` is set where an earlier run has begun to feed it. ``problem`` is set where it is known to be unusable.
+    ``call_id`` is set where an earlier run has begun to feed it. ``problem`` is set where it is known to be unusable. What is not
+    ``is_repeatable`` cannot be read from its start again, as a live pipe.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Source:
     stream: Callable[[], Readable] | None = None
     call_id: str | None = None
     problem: str | None = None
+    is_repeatable: bool = True
 
     def open(self, *, raw: RawFormat | None, max_channels: int) -> AudioSource:
         """Return the open source. Raises InputError naming it and the reason."""

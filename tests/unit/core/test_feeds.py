@@ -80,7 +80,12 @@ def test_a_silent_feed_is_closed_where_the_record_is_read() -> None:
     (effects,) = fed(flow, CALL, [decision], first=12)
     assert [output.kind for output in effects.outputs if output.channel == -1] == ["interrupted"]
     assert effects.standing is not None
-    assert effects.standing[0] == "interrupted"
+    state, place = effects.standing
+    assert state == "interrupted"
+    audio = {record.channel: record for record in records if record.audio is not None}
+    assert place.next_sequence == {channel: record.sequence + 1 for channel, record in audio.items()} | {-1: 1}
+    ends = {c: r.start_sample + len(r.audio.data) // 2 for c, r in audio.items() if r.audio is not None}
+    assert place.end_samples == ends
     assert flow.is_quiet
     assert flow.idle_record(is_paused_too=True) is None
     (again,) = fed(flow, CALL, [decision], first=13)  # written twice: by a worker that died, and by the next one
@@ -182,7 +187,7 @@ def test_the_end_of_a_feed_that_counts_on_from_too_low_counts() -> None:
     (left,) = fed(flow, CALL, [gone], first=12)
     assert left.standing is not None
     assert left.standing[0] == "interrupted"
-    assert left.standing[1][-1] == end.sequence + 1
+    assert left.standing[1].next_sequence[-1] == end.sequence + 1
     effects = fed(flow, CALL, epoch(records, 2), first=13)
     assert flow.is_ended
     assert effects[-1].standing is not None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import InputError, NotReadyError
+from pipeline.core.feeds import Place
 from pipeline.ingest.chunks import Control
 from pipeline.ingest.decode import DamagedAudioError, open_audio
 from pipeline.ingest.feed import FeedOptions, TimedControl, feed_call, records
@@ -117,7 +118,7 @@ def test_timed_control_lands_at_its_sample_whatever_the_blocks(recording: Path) 
 def test_a_call_is_delivered_whole_and_acknowledged(recording: Path) -> None:
     out, heard = Written(), list[float]()
     with open_audio(recording) as source:
-        fed, next_sequence = feed_call(
+        fed, place = feed_call(
             source,
             FeedOptions(),
             call_id="c1",
@@ -128,7 +129,7 @@ def test_a_call_is_delivered_whole_and_acknowledged(recording: Path) -> None:
         )
     assert (fed.outcome, fed.call_id, fed.channels, fed.duration_seconds) == ("ended", "c1", 2, 1.1)
     assert (fed.records, fed.audio_bytes, out.waited) == (14, 17600, 14)
-    assert next_sequence == {"-1": 2, "0": 6, "1": 6}
+    assert place == Place(next_sequence={-1: 2, 0: 6, 1: 6}, end_samples={0: 8800, 1: 8800})
     assert heard == sorted(heard)
     assert heard[-1] == 1.1
 
@@ -156,7 +157,7 @@ def test_real_speed_follows_sample_positions_without_drift(recording: Path) -> N
 def test_a_stopped_call_is_interrupted_never_ended(recording: Path) -> None:
     out = Written()
     with open_audio(recording) as source:
-        fed, next_sequence = feed_call(
+        fed, place = feed_call(
             source,
             FeedOptions(),
             call_id="c1",
@@ -170,7 +171,7 @@ def test_a_stopped_call_is_interrupted_never_ended(recording: Path) -> None:
     assert (last.sequence, last.start_sample, last.capture_time_ms) == (1, 3200, 7400)
     assert last.interrupted is not None
     assert last.started is None
-    assert next_sequence == {"-1": 2, "0": 2, "1": 2}
+    assert place == Place(next_sequence={-1: 2, 0: 2, 1: 2}, end_samples={0: 3200, 1: 3200})
 
 
 def test_a_damaged_recording_is_interrupted_never_ended(tmp_path: Path) -> None:
@@ -219,3 +220,44 @@ def test_a_pace_stops_even_at_full_speed() -> None:
     stop.set()
     with pytest.raises(FeedStopped):
         pace.wait(0.0)
+
+
+def test_a_source_that_cannot_begin_again_goes_on_where_it_was_left(recording: Path) -> None:
+    """A pipe is stopped in its middle, and another one brings the rest: together they are the recording, sample by sample."""
+    first, second = Written(), Written()
+    with open_audio(recording) as source:
+        _, place = feed_call(
+            source,
+            FeedOptions(),
+            call_id="c1",
+            delivery=first,
+            pace=Clock(stop_after=0.5).pace(),
+            capture_start_ms=0,
+            begins_at=Place(),
+        )
+    assert place.end_samples == {0: 8800, 1: 8800}  # what was read was fed, whether it was due or not
+    assert [record.kind for record in first.records if record.channel == -1] == ["started", "interrupted"]
+    clock = Clock()
+    with open_audio(recording) as source:
+        fed, end = feed_call(
+            source,
+            FeedOptions(controls=(TimedControl(at_seconds=0.2, control=Control(kind="commit")),)),
+            call_id="c1",
+            delivery=second,
+            pace=clock.pace(),
+            capture_start_ms=0,
+            feed_epoch=2,
+            next_control=place.next_sequence[-1],
+            begins_at=place,
+        )
+    control = [(record.kind, record.sequence, record.start_sample) for record in second.records if record.channel == -1]
+    assert control == [("started", 0, 0), ("resumed", 2, 8800), ("ended", 3, 17600)]
+    assert clock.now == pytest.approx(100.0 + 1.1)  # paced from where it begins
+    audio = [record for out in (first, second) for record in out.records if record.channel == 1]
+    assert [record.sequence for record in audio] == list(range(end.next_sequence[1]))
+    position = 0
+    for record in audio:
+        assert record.audio is not None
+        assert record.start_sample == position
+        position += len(record.audio.data)
+    assert (position, end.end_samples, fed.duration_seconds) == (17600, {0: 17600, 1: 17600}, 2.2)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pipeline.core.errors import CallRefusedError, NotReadyError
-from pipeline.core.feeds import Grant
+from pipeline.core.feeds import Grant, Place
 from pipeline.ingest.feed import FeedOptions
 from pipeline.ingest.intake import Intake, feed_all
 from pipeline.ingest.pacing import Speed
@@ -25,6 +24,7 @@ class Topic:
     def __init__(self, complete: tuple[str, ...] = (), *, is_away: bool = False) -> None:
         self.records: list[CallAudio] = []
         self.states: list[tuple[str, str]] = []
+        self.taken_over: set[str] = set()
         self._complete = complete
         self._is_away = is_away
 
@@ -39,16 +39,19 @@ class Topic:
     def wait(self) -> None:
         pass
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+    def take(
+        self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False, needs_place: bool = False
+    ) -> Grant:
         if not is_new and call_id in self._complete:
             raise CallRefusedError(f"call {call_id} is complete already")
         self.states.append((call_id, "live"))
         return Grant(feed_epoch=1, next_control=0)
 
-    def leave(
-        self, call_id: str, *, state: str, feed_epoch: int, next_sequence: Mapping[str, int], tenant: str | None
-    ) -> None:
+    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
         self.states.append((call_id, state))
+
+    def holds(self, call_id: str, *, feed_epoch: int) -> bool:
+        return call_id not in self.taken_over
 
     def close(self) -> None:
         pass
@@ -154,3 +157,13 @@ def test_a_broker_that_is_away_stops_everything(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match="not acknowledged"):
         list(feed_all(sources, feed, workers=2, stop=feed.stop))
     assert feed.stop.is_set()
+
+
+def test_a_feed_whose_call_was_taken_over_says_so_and_leaves_it_alone(tmp_path: Path) -> None:
+    topic = Topic()
+    topic.taken_over.add("mine")
+    fed = intake(topic, call_id="mine")(Source(name="a", path=write(tmp_path / "a.wav", speechlike(1.0, 8000), 8000)))
+    assert fed.outcome == "refused"
+    assert fed.reason is not None
+    assert "taken over by another feed" in fed.reason
+    assert topic.states == [("mine", "live")]
