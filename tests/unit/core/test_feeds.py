@@ -108,6 +108,17 @@ def test_a_decision_is_void_for_lanes_that_have_heard_more() -> None:
     assert flow.is_ended
 
 
+def test_a_pause_in_the_middle_of_a_word_holds_nothing() -> None:
+    """A call may be paused for an hour: the commit of its partition must not wait for it."""
+    call = replace(CALL, controls=((0.9, "pause", {}),))
+    flow, log = flow_of(call), call.records()
+    at = next(index for index, record in enumerate(log) if record.kind == "pause")
+    before = [offset for effects in fed(flow, call, log[:at]) for offset in effects.released]
+    assert len(before) < at  # somebody speaks
+    (effects,) = fed(flow, call, [log[at]], first=at)
+    assert sorted([*before, *effects.released]) == list(range(at + 1))
+
+
 def test_a_paused_call_may_be_silent() -> None:
     call = replace(CALL, controls=((1.0, "pause", {}),))
     flow = flow_of(call)
