@@ -6,6 +6,7 @@ The same as ``callscribe worker STAGE``, without the command tree: five workers 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -13,17 +14,15 @@ from pipeline.core.errors import CallscribeError, UsageError
 from pipeline.runtime import settings as settings_module
 from pipeline.runtime.settings import Settings
 
-SUPERVISED_PATIENCE_SECONDS = 60.0  # a supervisor starts workers and broker at the same time
-
 
 def run_worker(settings: Settings, stage: str, status_file: Path | None) -> None:
-    """Run ``stage`` until SIGTERM. With a ``status_file``, a broker that is still starting is waited for.
+    """Run ``stage`` until SIGTERM. With a ``status_file``, for a supervisor, a broker or store that is away is waited for.
 
     Raises UsageError for an unknown stage, NotReadyError when broker, topics, store or model are not there.
     """
     from pipeline import stages
 
-    patience = 0.0 if status_file is None else SUPERVISED_PATIENCE_SECONDS
+    patience = 0.0 if status_file is None else math.inf
     if stage == "sink":
         from pipeline.cli.sink import run_sink
 

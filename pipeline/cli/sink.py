@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 def run_sink(settings: Settings, status_file: Path | None, patience_seconds: float) -> None:
-    """Write call.segments to the store until SIGTERM. Raises NotReadyError when the broker or the store is not there at the start."""
+    """Write call.segments to the store until SIGTERM.
+
+    Raises NotReadyError when the broker or the store is not there at the start, and not within ``patience_seconds``.
+    """
     from pipeline.runtime import logs
     from pipeline.runtime.consume import consume
-    from pipeline.runtime.provisioning import schema_source, wait_for_topics
+    from pipeline.runtime.provisioning import patiently, schema_source, wait_for_topics
     from pipeline.sink.stage import Sink
     from pipeline.sink.stores import open_store
     from schemas.codec import Codec
@@ -29,9 +32,10 @@ def run_sink(settings: Settings, status_file: Path | None, patience_seconds: flo
             status_file.parent.mkdir(parents=True, exist_ok=True)
             status_file.write_text(str(os.getpid()), encoding="ascii")
 
-    sink.open()
+    patiently(sink.open, patience_seconds)
     wait_for_topics(settings, patience_seconds)
     try:
-        consume(settings, write=sink.write, on_assigned=assigned, codec=Codec(schema_source(settings)))
+        codec = Codec(patiently(lambda: schema_source(settings), patience_seconds))
+        consume(settings, write=sink.write, on_assigned=assigned, codec=codec)
     finally:
         sink.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.core.errors import FailedError, NotReadyError
 from pipeline.runtime import security
@@ -15,6 +16,10 @@ from schemas.codec import RepositorySchemas, SchemaSource
 from topics import TopicsError, load
 
 POLL_SECONDS = 0.2
+FIRST_TELL_SECONDS, TELL_SECONDS = 10.0, 60.0  # until a wait is told, and between two lines of one
+Used = TypeVar("Used")
+
+log = logging.getLogger("callscribe.worker")
 
 if TYPE_CHECKING:
     from topics.provision import Change
@@ -45,20 +50,29 @@ def apply_topics(settings: Settings) -> list[Change]:
 
 def wait_for_topics(settings: Settings, patience_seconds: float) -> None:
     """Return when the broker has the declared topics. Raises NotReadyError when it has not after ``patience_seconds``."""
+    patiently(lambda: _require_topics(settings), patience_seconds)
+
+
+def patiently(use: Callable[[], Used], patience_seconds: float) -> Used:
+    """Return what ``use`` returns; where it raises NotReadyError, ask again for ``patience_seconds``, and say so in the log."""
     deadline = time.monotonic() + patience_seconds
+    told = time.monotonic() - TELL_SECONDS + FIRST_TELL_SECONDS  # a broker that is just starting is no news
     while True:
         try:
-            missing = [change.topic for change in plan_topics(settings)]
-            if not missing:
-                return
-            error = NotReadyError(
-                f"topic {missing[0]} is not as declared, {len(missing) - 1} more: callscribe topics apply"
-            )
-        except NotReadyError as away:
-            error = away
-        if time.monotonic() >= deadline:
-            raise error
+            return use()
+        except NotReadyError as error:
+            now = time.monotonic()
+            if now >= deadline:
+                raise
+            if now >= told + TELL_SECONDS:
+                log.warning("waiting: %s", error)
+                told = now
         time.sleep(POLL_SECONDS)
+
+
+def _require_topics(settings: Settings) -> None:
+    if missing := [change.topic for change in plan_topics(settings)]:
+        raise NotReadyError(f"topic {missing[0]} is not as declared, {len(missing) - 1} more: callscribe topics apply")
 
 
 def subjects(prefix: str) -> dict[str, tuple[str, ...]]:

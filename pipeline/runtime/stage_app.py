@@ -16,7 +16,7 @@ import topics
 from pipeline.core.contract import StageSpec
 from pipeline.runtime import logs, security
 from pipeline.runtime.broker import bootstrap_servers
-from pipeline.runtime.provisioning import schema_source, wait_for_topics
+from pipeline.runtime.provisioning import patiently, schema_source, wait_for_topics
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.stopping import end_within
 from schemas.codec import Codec
@@ -84,7 +84,7 @@ def run_stage(
 ) -> None:
     """Run one stage until SIGTERM or SIGINT. Ends by SystemExit.
 
-    The model is loaded first; a broker that is still starting is waited for ``patience_seconds``.
+    The model is loaded first; a broker or registry that is away is waited for ``patience_seconds``.
 
     ``status_file`` is written when the stage has its partitions and its state, for a supervisor that waits for it.
     Raises NotReadyError when the broker, a topic or a model is missing.
@@ -106,7 +106,7 @@ def run_stage(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="callscribe-"))
         app = make_app(spec, settings, servers=servers, folder=Path(folder))
-        codec = Codec(schema_source(settings, is_writer=True))
+        codec = Codec(patiently(lambda: schema_source(settings, is_writer=True), patience_seconds))
         outbox = Outbox(settings)
         stack.callback(outbox.close)
         StageWorker(app, spec, settings, codec, outbox, logic=logic, engine=engine).attach()

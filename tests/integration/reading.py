@@ -6,6 +6,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.settings import Settings
 from topics import topic
 
@@ -13,7 +14,7 @@ from topics import topic
 def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
     """Return the records that a topic of one partition holds from ``start`` on."""
     consumer = Consumer(
-        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": "t", "enable.auto.commit": False}
+        {"bootstrap.servers": bootstrap_servers(settings), "group.id": "t", "enable.auto.commit": False}
     )
     try:
         place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, start)
@@ -38,7 +39,7 @@ def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
 def committed_offset(settings: Settings, stage: str, name: str) -> int:
     """Return the offset that a stage has committed in a topic of one partition; negative when it has none."""
     consumer = Consumer(
-        {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": f"{settings.topics.prefix}.{stage}"}
+        {"bootstrap.servers": bootstrap_servers(settings), "group.id": f"{settings.topics.prefix}.{stage}"}
     )
     try:
         place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0)

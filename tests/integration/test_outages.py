@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +33,8 @@ from pipeline.sink.stores import FILE, open_store
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.postgres import PostgresServer
-from tests.integration.reading import states_of
-from tests.integration.system import System, clip, replayed, running, wait_for
+from tests.integration.reading import records_of, states_of
+from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -127,8 +128,12 @@ def test_a_stop_while_the_broker_is_away_is_bounded_and_loses_nothing(
     with own_broker(tmp_path, 1) as (broker, settings), running(settings) as system:
         feed = HalfFed(settings, call, "stopped")
         feed.first_half()
+        command = [str(Path(sys.executable).with_name("callscribe")), "ingest", str(call.path), "--speed", "real"]
+        feeding = subprocess.Popen(command, env=environment_of(settings), stderr=subprocess.DEVNULL)
+        wait_for(lambda: len(records_of(settings, "call.state")) > 1, SECONDS, "the other feed has taken its call")
         broker.stop()
         assert stop_workers(system) <= {0, 1}  # nobody was killed
+        assert stopped_seconds(feeding) < GRACE_SECONDS
         broker.start()
         feed.rest()
         assert system.transcript("stopped") == expected
@@ -159,6 +164,14 @@ def test_the_disk_of_the_broker_is_full(
         found = system.transcript("during")
         assert (found["state"], found["gaps"], words_of(found)) == ("complete", [], words_of(expected))
         assert restarts(system) == 0
+
+
+def stopped_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Send SIGTERM; return how long the process took to end."""
+    began = time.monotonic()
+    process.terminate()
+    process.wait(SECONDS)
+    return time.monotonic() - began
 
 
 def stop_workers(system: System) -> set[int | None]:
