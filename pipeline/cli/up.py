@@ -293,7 +293,10 @@ def _store_name(settings: Settings) -> tuple[str, str | None]:
     except NotReadyError as error:
         return "-", str(error)
     try:
+        store.check()
         return store.uri, None
+    except NotReadyError as error:
+        return store.uri, str(error)
     finally:
         store.close()
 

@@ -33,6 +33,7 @@ from pipeline.core.passing import (
     copy_of,
     gap_before,
     is_own_degraded,
+    not_started,
 )
 from schemas.records import CallAnnotation, CallAudio, Degraded, LaneState, Started
 
@@ -169,7 +170,7 @@ class CallFlow(Generic[S, W, R]):
     def _feed_lane(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
         lane = self._lanes.get(record.channel)
         if self._started is None:
-            raise PoisonError("the call has not started: its first record must be 'started'")
+            raise not_started(record, self._first_offset)
         if lane is None:
             raise PoisonError(f"channel {record.channel} is not one of the call's {len(self._started.channels)}")
         if record.sample_rate_hz != lane.rate:
@@ -229,7 +230,7 @@ class CallFlow(Generic[S, W, R]):
     def _feed_control(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
         if self._started is None:
             if record.kind != "started" or record.started is None:
-                raise PoisonError(f"the call has not started: a {record.kind} record came first")
+                raise not_started(record, self._first_offset)
             check_control_rate(record, record.started)
             self._open(record)
         else:

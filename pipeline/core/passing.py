@@ -49,6 +49,14 @@ def check_numbers(record: Any) -> None:
             raise PoisonError(f"{name} of the record is {value}; 0 to 2^48 is accepted")
 
 
+def not_started(record: Any, first_offset: int) -> PoisonError:
+    """Return the error of a record of a call without a start; the input holds records from ``first_offset`` on."""
+    cause = "; retention may have deleted its start" if first_offset > 0 else ""
+    return PoisonError(
+        f"the call has not started: a {record.kind} record of channel {record.channel} came first{cause}"
+    )
+
+
 def is_own_degraded(record: Any, writer: str) -> bool:
     """Return whether a writer that is not authoritative says that it rejected a record itself."""
     return record.degraded is not None and record.degraded.stage == writer

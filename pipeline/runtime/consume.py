@@ -24,6 +24,7 @@ from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
 from pipeline.runtime.killers import Killers
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import decode, open_consumer, partitions_of
+from pipeline.runtime.retention import RetentionWatch
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.stopping import STOP_SECONDS, stop_by_signal
 from schemas.codec import Codec, CodecError
@@ -32,6 +33,8 @@ from topics import topic
 
 STAGE = "sink"
 TOPIC = topic("call.segments")
+
+PREFETCH_KILOBYTES = 16 * 1024  # what librdkafka may hold before it is asked for: two of the largest batches
 
 log = logging.getLogger("callscribe.sink")
 
@@ -108,6 +111,7 @@ class _Runner:
         self._early: deque[Message] = deque()  # arrived while partitions were paused
         self._owned: set[int] = set()
         self._killers = Killers(max_deaths=settings.runtime.max_deaths, max_batch=limits.max_records)
+        self._retention = RetentionWatch(TOPIC)
         self._settings = settings
         self._consumer = open_consumer(settings, _config(settings))
 
@@ -172,6 +176,8 @@ class _Runner:
 
     def _take(self, batch: Sequence[Message]) -> None:
         """Process and commit ``batch``; one by one behind starts that came to nothing, since one of them may end the process."""
+        if batch:
+            self._retention.look(batch[0].timestamp()[1])
         if not any(self._killers.is_careful(message) for message in batch):
             if batch and self._process_surely(batch):
                 self._commit(batch)
@@ -351,6 +357,7 @@ def _config(settings: Settings) -> dict[str, object]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
+        "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
         "session.timeout.ms": int(settings.kafka.session_timeout_seconds * 1000),
         "heartbeat.interval.ms": int(settings.kafka.session_timeout_seconds * 1000 / 3),
     }

@@ -72,6 +72,11 @@ class Killers:
         """Return where reading starts; None where there is nothing to fail at."""
         first, end = consumer.get_watermark_offsets(partition, timeout=WATERMARK_SECONDS)
         (known,) = consumer.committed([partition], timeout=WATERMARK_SECONDS)
+        if 0 <= known.offset < first:
+            log.error(
+                "records were deleted before they were stored; coverage tells the calls that lack samples",
+                extra={"topic": partition.topic, "partition": partition.partition, "records": first - known.offset},
+            )
         offset = known.offset if first <= known.offset <= end else first
         if offset == end:
             return None

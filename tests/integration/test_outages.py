@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.cli.up import _status
@@ -25,6 +25,7 @@ from pipeline.replay import Replay
 from pipeline.runtime import produce
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.broker.state import read_state
+from pipeline.runtime.lag import stage_lags
 from pipeline.runtime.provisioning import apply_topics
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.supervise import GRACE_SECONDS
@@ -212,13 +213,16 @@ def test_the_store_is_away_and_then_read_only(
 
     _set_read_only(postgres, "on")
     try:
-        feed = HalfFed(system.settings, call, "read-only")
+        feed = HalfFed(system.settings, call, "unwritten")
         feed.first_half()
         feed.rest()
-        wait_for(lambda: "read-only" in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+        said = "in a read-only transaction; trying again"
+        wait_for(lambda: said in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+        assert "in a read-only transaction" in problems(system.settings)
     finally:
         _set_read_only(postgres, "off")
-    assert system.transcript("read-only") == expected
+    assert problems(system.settings) == ""
+    assert system.transcript("unwritten") == expected
     assert restarts(system) == before
 
 
@@ -276,6 +280,20 @@ def test_records_that_were_deleted_before_they_were_read_are_a_gap(
     assert {word for word in heard if word[1] < first_gap - 2} <= said
 
 
+def test_a_stage_that_nears_the_retention_of_its_topic_is_named(kafka: Kafka) -> None:
+    settings = kafka.ready(topics__partitions=1)
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    for name, hours in (("call.audio", 11), ("call.speech", 13), ("call.segments", 16 * 24)):
+        stamp = round((time.time() - hours * 3600) * 1000)
+        producer.produce(topic(name).full_name(settings.topics.prefix), b"x", timestamp=stamp)
+    assert producer.flush(10) == 0
+    told = {stage: lag.problem for stage, lag in stage_lags(settings).items()}
+    assert {stage for stage, problem in told.items() if problem} == {"asr", "diarize", "sink"}
+    assert (
+        told["asr"] == "stage asr is 13.0 h behind, and call.speech keeps records for 24 h: what is older will be a gap"
+    )
+
+
 def test_a_stop_in_the_middle_of_a_backlog_is_bounded_and_orderly(
     kafka: Kafka, call: assets.DemoCall, expected: Any
 ) -> None:
@@ -325,7 +343,7 @@ def test_the_disk_of_an_sqlite_store_is_full(
     try:
         settings = kafka.ready(topics__partitions=1, store__url=f"sqlite:///{disk / FILE}")
         with running(settings) as system:
-            feed = HalfFed(settings, call, "full")
+            feed = HalfFed(settings, call, "brimming")
             feed.first_half()
             filling = disk / "filling"
             with contextlib.suppress(OSError), filling.open("wb") as file:
@@ -334,9 +352,11 @@ def test_the_disk_of_an_sqlite_store_is_full(
                     file.flush()
             feed.rest()
             log = settings.work_folder / "logs" / "sink-1.log"
-            wait_for(lambda: "full" in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+            wait_for(lambda: "disk is full" in log.read_text(encoding="utf-8"), SECONDS, "the sink says so")
+            assert "disk is full" in problems(settings)
             filling.unlink()
-            assert system.transcript("full") == expected
+            assert system.transcript("brimming") == expected
+            assert problems(settings) == ""
             assert restarts(system) == 0
     finally:
         subprocess.run(["umount", str(disk)], check=True)

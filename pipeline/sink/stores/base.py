@@ -183,5 +183,8 @@ class Store(Protocol):
     def read(self, call_id: str) -> StoredCall | None:
         """Return all rows of a call, None when the store does not know it."""
 
+    def check(self) -> None:
+        """Write, and change nothing: a store that is read-only or full is one nobody can tell by reading."""
+
     def close(self) -> None:
         """Release the connection."""

@@ -42,7 +42,11 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What differs between databases. ``translate`` returns None for an error that is a fault of ours."""
+    """What differs between databases.
+
+    ``translate`` returns None for an error that is a fault of ours; ``check_room`` raises NotReadyError where there is known to be no
+    room for a batch.
+    """
 
     parameter: str
     json_type: str
@@ -52,6 +56,7 @@ class Dialect:
     lock_migrations: str | None
     lock_rows: str
     connect: Callable[[], Connection]
+    check_room: Callable[[], None]
     translate: Callable[[Exception], CallscribeError | None]
 
 
@@ -113,6 +118,12 @@ class SqlStore:
                 events=self._rows(cursor, EVENTS, EVENTS.select_call, (call_id,)),
                 coverage=self._rows(cursor, COVERAGE, COVERAGE.select_call, (call_id,)),
             )
+
+    def check(self) -> None:
+        """Write, and change nothing. Raises NotReadyError when nothing can be written now."""
+        self._dialect.check_room()
+        with self._transaction(self._dialect.begin_write) as cursor:
+            cursor.execute("UPDATE store_version SET version = version")
 
     def close(self) -> None:
         """Release the connection."""

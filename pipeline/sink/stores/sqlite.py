@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ from pipeline.core.errors import CallscribeError, NotReadyError, PoisonError
 from pipeline.sink.stores.sql import Connection, Dialect, SqlStore
 
 BUSY_SECONDS = 10.0
+MIN_FREE_BYTES = 128 * 1024  # about what a batch takes
 
 
 def open_sqlite(path: Path, *, create: bool = True) -> SqlStore:
@@ -40,6 +42,11 @@ def open_sqlite(path: Path, *, create: bool = True) -> SqlStore:
             return NotReadyError(f"store {uri}: {error.strerror}")
         return None
 
+    def check_room() -> None:
+        free = shutil.disk_usage(path.parent).free
+        if free < MIN_FREE_BYTES:  # a small write may find room in the write-ahead log where a batch does not
+            raise NotReadyError(f"store {uri}: the disk is full ({free // 1024} kB free)")
+
     dialect = Dialect(
         parameter="?",
         json_type="TEXT",
@@ -48,6 +55,7 @@ def open_sqlite(path: Path, *, create: bool = True) -> SqlStore:
         has_version="SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store_version'",
         lock_migrations=None,
         lock_rows="",
+        check_room=check_room,
         connect=connect,
         translate=translate,
     )

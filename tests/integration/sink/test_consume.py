@@ -8,6 +8,8 @@ from contextlib import closing
 from typing import Any, TypeAlias
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline.core.errors import FatalError, NotReadyError
 from pipeline.runtime import read
@@ -76,6 +78,26 @@ def test_calls_reach_the_store_and_their_offsets_are_committed(kafka: Kafka, sin
         until(lambda: lag(settings) == 0)
     assert counts[0] == settings.partitions
     assert transcripts(settings) == {name: Transcript.from_records(records) for name, records in calls.items()}
+
+
+def test_records_that_were_deleted_before_they_were_stored_are_told(
+    kafka: Kafka, sink_of: SinkOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = kafka.ready(topics__partitions=1)
+    first, second = whole_call("c1"), whole_call("c2")
+    produce_records(settings, segments_topic(settings), first)
+    with sink(settings, sink_of(settings).write):
+        until(lambda: lag(settings) == 0)
+    produce_records(settings, segments_topic(settings), second)
+    place = TopicPartition(segments_topic(settings), 0, len(first) + 3)
+    client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    client.delete_records([place])[place].result(30)
+    with caplog.at_level(logging.WARNING, logger="callscribe.sink"), sink(settings, sink_of(settings).write):
+        until(lambda: lag(settings) == 0)
+    (told,) = [record for record in caplog.records if "deleted before they were stored" in record.message]
+    assert (vars(told)["records"], vars(told)["partition"]) == (3, 0)
+    assert transcripts(settings)["c1"] == Transcript.from_records(first)
+    assert transcripts(settings)["c2"] == Transcript.from_records(second[3:])
 
 
 def test_killed_between_store_and_commit_nothing_is_lost_or_doubled(kafka: Kafka, sink_of: SinkOf) -> None:
