@@ -20,6 +20,7 @@ from pipeline.runtime.provisioning import apply_topics
 from pipeline.runtime.settings import BrokerSettings, KafkaSettings, SchemaSettings, Settings, StoreSettings
 from pipeline.runtime.supervise import Supervisor, Worker
 from pipeline.sink.stores import open_store
+from pipeline.sink.stores.base import StoredCall
 from pipeline.sink.transcript import Transcript
 from pipeline.stages import STAGES
 
@@ -47,12 +48,16 @@ class System:
 
     def transcripts(self, call_ids: set[str]) -> dict[str, Transcript]:
         """Return the stored transcripts of the calls that the store knows. Raises NotReadyError."""
+        return {call_id: Transcript.from_stored(stored) for call_id, stored in self.stored(call_ids).items()}
+
+    def stored(self, call_ids: set[str]) -> dict[str, StoredCall]:
+        """Return the rows of the calls that the store knows. Raises NotReadyError."""
         store = open_store(self.settings.store.url.get_secret_value(), self.settings.work_folder)
         try:
             found = {call_id: store.read(call_id) for call_id in sorted(call_ids)}
         finally:
             store.close()
-        return {call_id: Transcript.from_stored(stored) for call_id, stored in found.items() if stored is not None}
+        return {call_id: stored for call_id, stored in found.items() if stored is not None}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "words": asdict(total(outcome.counts.values())),
         "incomplete_calls": outcome.incomplete,
         "different_calls": outcome.different,
+        "unaccounted_calls": outcome.unaccounted,
         "recovery_seconds": {kind: _spread(values) for kind, values in sorted(outcome.recoveries.items())},
         "poison": {"written": outcome.poisoned, "ignored": outcome.ignored},
         "dead_letters": outcome.dead_letters,
@@ -43,7 +44,8 @@ def lines(outcome: Outcome) -> list[str]:
     told = [
         f"{found['verdict']}: {words['words']} words of {found['calls']} calls, {faults['total']} faults ({kinds}), seed {found['seed']}",
         f"lost {words['lost']}, twice {words['twice']}, changed {words['changed']}, invented {words['invented']}, "
-        f"gaps {words['gaps']}, otherwise different {words['otherwise']}, incomplete calls {len(found['incomplete_calls'])}",
+        f"gaps {words['gaps']}, otherwise different {words['otherwise']}, incomplete calls {len(found['incomplete_calls'])}, "
+        f"calls with samples not accounted for {len(found['unaccounted_calls'])}",
         f"worker restarts {found['worker_restarts']}, poison {found['poison']['written']}, of it ignored "
         f"{len(found['poison']['ignored'])}, dead letters {found['dead_letters']}",
     ]

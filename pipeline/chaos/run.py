@@ -27,6 +27,9 @@ from pipeline.core.errors import CallscribeError, NotReadyError
 from pipeline.runtime.call_state import partition_of
 from pipeline.runtime.dead_letters import coordinates_of, read_dead_letters
 from pipeline.runtime.settings import Settings
+from pipeline.sink.coverage import coverage_of
+from pipeline.sink.stores.base import StoredCall
+from pipeline.sink.transcript import Transcript
 from pipeline.stages import STAGES
 
 WORKERS = 2  # a stage
@@ -52,7 +55,8 @@ class Outcome:
     """What a run came to.
 
     ``recoveries`` are seconds from a fault to the next step of the stage it hit, by kind; None where none was seen.
-    ``ignored`` are the places of poison that no stage has rejected.
+    ``ignored`` are the places of poison that no stage has rejected, ``unaccounted`` the calls with samples of which the store does not
+    say what became of them.
     """
 
     plan: Plan
@@ -60,6 +64,7 @@ class Outcome:
     hits: list[Hit] = field(default_factory=list)
     counts: Mapping[str, Counts] = field(default_factory=dict)  # by call
     incomplete: list[str] = field(default_factory=list)
+    unaccounted: list[str] = field(default_factory=list)
     recoveries: dict[str, list[float | None]] = field(default_factory=dict)
     poisoned: int = 0
     ignored: list[str] = field(default_factory=list)
@@ -74,8 +79,9 @@ class Outcome:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether every call is complete, and its transcript that of the undisturbed run."""
-        return not self.incomplete and not self.different
+        """Return whether every call is complete, accounted for, and as undisturbed, every poison rejected, and some fault carried out."""
+        spoilt = self.incomplete or self.different or self.unaccounted or self.ignored
+        return not spoilt and (not self.hits or any(not hit.problem for hit in self.hits))
 
 
 def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]) -> Outcome:
@@ -107,7 +113,7 @@ def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]
         try:
             outcome.hits = _torment(faults, tormentor, feeding, settings, say)
             say("the last fault is over; waiting for the transcripts")
-            found = _wait_complete(system, call_ids, say)
+            stored = _wait_complete(system, call_ids, say)
         finally:
             feeding.stop()
             progress.stop()
@@ -115,7 +121,9 @@ def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]
         rejected = {coordinates_of(letter) for letter in read_dead_letters(settings)}
         outcome.dead_letters = len(rejected)
         outcome.restarts = sum(worker.restarts for worker in system.supervisor.state.workers)
+    found = {call_id: Transcript.from_stored(one).to_document() for call_id, one in stored.items()}
     outcome.incomplete = sorted(call_ids - found.keys())
+    outcome.unaccounted = sorted(call_id for call_id, one in stored.items() if coverage_of(one).problems)
     outcome.poisoned = len(poisoner.written)
     outcome.ignored = sorted(map(str, poisoner.written - rejected))
     poisoned = {hit.fault.detail.split()[1] for hit in outcome.hits if hit.fault.kind == "poison"}
@@ -194,8 +202,8 @@ def _partitions(fault: Fault, live: set[str], settings: Settings, say: Callable[
         return frozenset()
 
 
-def _wait_complete(system: System, call_ids: set[str], say: Callable[[str], None]) -> dict[str, Document]:
-    """Return the complete transcripts, when all are complete or patience is over."""
+def _wait_complete(system: System, call_ids: set[str], say: Callable[[str], None]) -> dict[str, StoredCall]:
+    """Return the complete calls, when all are complete or patience is over."""
     began = last = time.monotonic()
     while time.monotonic() - began < PATIENCE_SECONDS:
         try:
@@ -207,8 +215,7 @@ def _wait_complete(system: System, call_ids: set[str], say: Callable[[str], None
             last = time.monotonic()
             say("still waiting")
         time.sleep(POLL_SECONDS)
-    found = system.transcripts(call_ids)
-    return {call_id: one.to_document() for call_id, one in found.items() if one.state == "complete"}
+    return {call_id: one for call_id, one in system.stored(call_ids).items() if one.call.state == "complete"}
 
 
 def _keep_differences(

@@ -35,7 +35,8 @@ def chaos(
 
     kill, term and stop (for longer than the session) hit a worker; broker kills or restarts it; store locks it; poison puts unusable
     records into the topics; feed lets a feed vanish and come again. At the end every transcript is held against the one
-    that the same audio gives undisturbed. Exit code 1 when a word is lost, there twice, or changed.
+    that the same audio gives undisturbed. Exit code 1 when a word is lost, there twice, or changed, a sample not accounted
+    for, a poison not rejected, or no fault could be carried out.
     """
     from pipeline.bench.live.runs import work_folder
     from pipeline.chaos.report import document, lines
@@ -66,7 +67,7 @@ def chaos(
             console.print(line, markup=False, soft_wrap=True)
     if not outcome.is_clean:
         raise FailedError(
-            f"transcripts differ (logs: {outcome.folder}); again with callscribe chaos --calls {calls} --minutes {minutes:g} "
+            f"not as undisturbed (logs: {outcome.folder}); again with callscribe chaos --calls {calls} --minutes {minutes:g} "
             f"--seed {seed} --faults {faults} --count {plan.faults}"
         )
 

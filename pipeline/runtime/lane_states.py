@@ -163,13 +163,18 @@ class LaneStates:
 
         Raises FatalError when any restored state is unreadable, or of a newer version, before the first one is given.
         """
+        yield from [(partition, state) for partition, state in self._restored() if state.channel == CALL_CHANNEL]
+
+    def check(self) -> None:
+        """Raise FatalError when any restored state is unreadable, or of a newer version."""
+        for _ in self._restored():
+            pass
+
+    def _restored(self) -> Iterator[tuple[int, LaneState]]:
         partitions = self._table.data._key_partition
-        states = [
-            (partitions[key], self._decode(value))
-            for key, value in list(self._table.data.items())
-            if value is not None and key in partitions
-        ]
-        yield from ((partition, state) for partition, state in states if state.channel == CALL_CHANNEL)
+        for key, value in list(self._table.data.items()):
+            if value is not None and key in partitions:
+                yield partitions[key], self._decode(value)
 
     def _restore(self, apply: Callable[..., None], batch: Iterable[Any], codecs: Mapping[str, Any]) -> None:
         """Let the table take in a batch of the changelog, without states that are older than one before them."""

@@ -124,6 +124,7 @@ class StageWorker:
             app.consumer.released.clear()
             await asyncio.sleep(0)
             try:
+                self._states.check()  # an older build commits nothing over a newer one's states
                 self._starts = await self._positions.starts(self._settings.runtime.max_deaths)
             except Exception as error:
                 exit_hard(error)

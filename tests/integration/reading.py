@@ -38,11 +38,17 @@ def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
 
 def committed_offset(settings: Settings, stage: str, name: str) -> int:
     """Return the offset that a stage has committed in a topic of one partition; negative when it has none."""
+    return committed(settings, stage, name)[0]
+
+
+def committed(settings: Settings, stage: str, name: str) -> tuple[int, str]:
+    """Return the offset and the metadata of a stage's commit in a topic of one partition."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap_servers(settings), "group.id": f"{settings.topics.prefix}.{stage}"}
     )
     try:
         place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0)
-        return int(consumer.committed([place], timeout=10)[0].offset)
+        (found,) = consumer.committed([place], timeout=10)
+        return int(found.offset), str(found.metadata or "")
     finally:
         consumer.close()

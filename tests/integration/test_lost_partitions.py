@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from pipeline.core.entries import STATE_VERSION
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.demo import assets
 from pipeline.replay import Replay
@@ -27,7 +29,7 @@ from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed_offset, records_of, states_of
+from tests.integration.reading import committed, committed_offset, records_of, states_of
 from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
@@ -137,6 +139,30 @@ def test_a_state_from_before_has_its_input_read_again(system: System, call: asse
     feed.rest()
     assert system.transcript("stale") == expected
     assert log.read_text(encoding="utf-8").count("a lane's state is older") == before + 1
+
+
+def test_an_older_build_refuses_the_states_of_a_newer_one_and_touches_nothing(
+    system: System, call: assets.DemoCall, expected: Any
+) -> None:
+    settings = system.settings
+    feed = HalfFed(settings, call, "newer")
+    feed.first_half()
+    state = CODEC.decode(states_of(settings, "newer", 0)[-1], LaneState)
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    name = topic("vad-state-changelog").full_name(settings.topics.prefix)
+    log = settings.work_folder / "logs" / "vad-1.log"
+    newer = CODEC.encode(replace(state, call_id="of-a-newer-build", version=STATE_VERSION + 1))
+    system.kill("vad")
+    producer.produce(name, key=b"of-a-newer-build/0", value=newer, partition=0)
+    assert producer.flush(10) == 0
+    before = committed(settings, "vad", "call.audio"), len(records_of(settings, "vad-state-changelog"))
+    refused = "the changelog was written by a newer version"
+    wait_for(lambda: log.read_text(encoding="utf-8").count(refused) >= 2, SECONDS, "vad has refused it twice")
+    assert before == (committed(settings, "vad", "call.audio"), len(records_of(settings, "vad-state-changelog")))
+    producer.produce(name, key=b"of-a-newer-build/0", value=None, partition=0)
+    assert producer.flush(10) == 0
+    feed.rest()
+    assert system.transcript("newer") == expected
 
 
 def test_every_state_says_how_far_it_has_come(system: System, call: assets.DemoCall) -> None:

@@ -55,6 +55,13 @@ def test_a_recovery_that_was_never_seen_is_counted() -> None:
     "fields",
     [
         {"incomplete": ["c1"]},
+        {"unaccounted": ["c1"]},
+        {"poisoned": 1, "ignored": ["call.audio/0/7"]},
+        {
+            "hits": [
+                Hit(fault=Fault(at_seconds=1.0, kind="kill", target="asr-1"), at=1.0, problem="asr-1 is not running")
+            ]
+        },
         *(
             {"counts": {"c1": Counts(words=3, **{name: 1})}}
             for name in ("lost", "twice", "changed", "invented", "gaps")
