@@ -20,3 +20,9 @@ class Effects:
     standing: tuple[str, Place] | None = None
     states: list[LaneState] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
+    repeats: int = 0
+
+    def drop(self, offset: int, *, is_repeat: bool = True) -> None:
+        """Release a record that changes nothing; one that came before, or of a feed that has lost the call, counts as a repeat."""
+        self.released.append(offset)
+        self.repeats += is_repeat

@@ -99,10 +99,10 @@ class CallFlow(Generic[S, W, R]):
                 raise PoisonError(
                     f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after"
                 )
-            effects.released.append(offset)
+            effects.drop(offset, is_repeat=record.kind != "tail")
             return effects
         if self._feeds.is_superseded(record, offset):
-            effects.released.append(offset)
+            effects.drop(offset)
             return effects
         if record.channel == CALL_CHANNEL:
             yield from self._feed_control(record, writer, offset, effects)
@@ -136,8 +136,8 @@ class CallFlow(Generic[S, W, R]):
 
     @property
     def is_quiet(self) -> bool:
-        """Return whether nothing of the call is held, and its feed is gone: the states say all there is to know."""
-        return not self._references and self._feeds.state == INTERRUPTED
+        """Return whether the states say all there is to know: nothing is held, and the feed is gone, or the call has not started."""
+        return not self._references and (self._started is None or self._feeds.state == INTERRUPTED)
 
     def idle_record(self, *, is_paused_too: bool) -> CallAudio | None:
         """Return the record that closes a silent feed; None where there is none to close. Paused feeds may be silent."""
@@ -179,7 +179,7 @@ class CallFlow(Generic[S, W, R]):
             )
         expected = lane.next_sequence.get(writer, 0)
         if record.sequence < expected or record.kind == "tail":
-            effects.released.append(offset)
+            effects.drop(offset, is_repeat=record.kind != "tail")
             return
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
@@ -238,7 +238,7 @@ class CallFlow(Generic[S, W, R]):
         is_new = bool(self._clocks) and writer == self._writers[0] and self._feeds.is_ended_by(record)
         lanes = [one for one in self._lanes.values() if is_new or record.sequence >= one.next_control.get(writer, 0)]
         if not lanes or record.kind == "tail":
-            effects.released.append(offset)
+            effects.drop(offset, is_repeat=record.kind != "tail")
             return
         for lane in lanes:
             self._hold(lane, Held(writer, record.sequence, True, offset))

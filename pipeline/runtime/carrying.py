@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,9 @@ class Carrier:
         self._inference = inference
         self._pulse = pulse
         self._is_condemned = is_condemned
+        self.counts = Counter[
+            str
+        ]()  # records read since the start; of them repeats that were dropped, and those rejected
         self._input_name = topics.topic(spec.input).full_name(prefix)
         self._output_name = topics.topic(spec.output).full_name(prefix)
         self._dead_letters_name = topics.topic("dead-letters").full_name(prefix)
@@ -80,6 +84,7 @@ class Carrier:
         burst = self._outbox.burst()
         states: dict[int, LaneState] = {}
         carried = Carried()
+        self.counts["records"] += len(records)
         for record in records:
             effects = await self._step(flow, record)
             reach(stage, "stepped")
@@ -88,6 +93,7 @@ class Carrier:
                 await self._send(flow, partition, output, burst)
             if effects.standing is not None:
                 await self._say(flow, partition, *effects.standing, burst)
+            self.counts["repeats"] += effects.repeats
             states |= {state.channel: state for state in effects.states}
             carried.released += effects.released
         reach(stage, "outputs_sent")
@@ -124,6 +130,7 @@ class Carrier:
             self._dead_letters_name, key=record.key, value=self._codec.encode(letter), partition=record.partition
         )
         await burst.delivered()
+        self.counts["rejected"] += 1
         reach(self._spec.name, "letter_delivered")
 
     async def write_input(self, record: CallAudio, partition: int) -> None:

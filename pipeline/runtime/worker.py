@@ -43,7 +43,9 @@ log = logging.getLogger("callscribe.worker")
 MAX_BURST = 64  # records of one call between two confirmations
 SWEEP_SECONDS = 5.0
 SWEEPS_PER_LOOK = 12  # between two looks at what retention has deleted
-COUNTS_SECONDS = 60.0  # between two lines of the log that tell how much was inferred, and what was skipped
+COUNTS_SECONDS = (
+    60.0  # between two lines of the log that tell how much was read, dropped, rejected, inferred and skipped
+)
 
 
 @dataclass(slots=True)
@@ -132,8 +134,7 @@ class StageWorker:
         source = app.topic(self._input_name, key_type=bytes, value_type=bytes, internal=True, allow_empty=True)
         app.agent(source, name=f"{self._spec.name}.consume", concurrency=1)(self._consume)
         app.timer(SWEEP_SECONDS, name=f"{self._spec.name}.sweep")(self._sweep)
-        if self._inference is not None:
-            app.timer(COUNTS_SECONDS, name=f"{self._spec.name}.counts")(self._tell_counts)
+        app.timer(COUNTS_SECONDS, name=f"{self._spec.name}.counts")(self._tell_counts)
 
     # -- distribute ----------------------------------------------------------------------------------------------
 
@@ -376,8 +377,8 @@ class StageWorker:
         return position is not None and end is not None and position >= end
 
     async def _tell_counts(self) -> None:
-        assert self._inference is not None
-        log.info("inferred", extra={**self._inference.counted(), "calls": len(self._calls)})
+        inferred = {} if self._inference is None else self._inference.counted()
+        log.info("counts", extra={**self._carrier.counts, **inferred, "calls": len(self._calls)})
 
 
 def _stood_still(seconds: float) -> None:

@@ -330,3 +330,11 @@ def test_of_an_ended_call_a_mark_is_enough_to_know_repeats_from_news() -> None:
         with pytest.raises(PoisonError, match="the call has ended"):
             feed(again, news, 40)
         assert again.reject(40, reason="PoisonError", topic="t", partition=0).outputs == []
+
+
+def test_what_came_before_is_counted_as_a_repeat() -> None:
+    target = flow()
+    log = [started(), speech(0), speech(1)]
+    assert [feed(target, value, offset).repeats for offset, value in enumerate(log)] == [0, 0, 0]
+    again = [feed(target, value, offset).repeats for offset, value in enumerate([*log, record("tail", 0, 2)], start=3)]
+    assert again == [1, 1, 1, 0]  # a tail says what may change: it is no repeat

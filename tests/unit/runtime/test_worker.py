@@ -156,6 +156,19 @@ def test_nothing_behind_a_record_without_a_call_is_taken_in_after_a_rebalance() 
     asyncio.run(work())
 
 
+def test_a_call_of_which_nothing_was_usable_is_not_kept() -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        outbox.never.set()  # everything is acknowledged
+        _, worker = made(outbox)
+        await worker._accept(fetched(3 * ROOM, lambda number: f"call-{number % 10}".encode()))
+        await turns(lambda: worker._room.inside == 0 and not worker._calls)
+        assert call_tasks() == []
+        assert worker._carrier.counts == {"records": 3 * ROOM, "rejected": 3 * ROOM, "repeats": 0}
+
+    asyncio.run(work())
+
+
 def test_records_that_stay_on_their_way_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[BaseException] = []
     monkeypatch.setattr(module, "exit_hard", errors.append)
