@@ -83,12 +83,13 @@ class Carrier:
         reach(stage, "received")
         burst = self._outbox.burst()
         states: dict[int, LaneState] = {}
-        carried = Carried()
+        carried, has_outputs = Carried(), False
         self.counts["records"] += len(records)
         for record in records:
             effects = await self._step(flow, record)
             reach(stage, "stepped")
             self._pulse.check()
+            has_outputs |= bool(effects.outputs)
             for output in effects.outputs:
                 await self._send(flow, partition, output, burst)
             if effects.standing is not None:
@@ -96,9 +97,11 @@ class Carrier:
             self.counts["repeats"] += effects.repeats
             states |= {state.channel: state for state in effects.states}
             carried.released += effects.released
-        reach(stage, "outputs_sent")
+        if has_outputs:
+            reach(stage, "outputs_sent")
         await burst.delivered()
-        reach(stage, "outputs_delivered")
+        if has_outputs:
+            reach(stage, "outputs_delivered")
         if states:
             self._pulse.check()
             # The control lane last: the end of the call in it says that the other lanes are recorded.

@@ -6,8 +6,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.settings import Settings
+from schemas.codec import Codec
+from schemas.records import LaneState
 from topics import topic
 
 
@@ -52,3 +55,10 @@ def committed(settings: Settings, stage: str, name: str) -> tuple[int, str]:
         return int(found.offset), str(found.metadata or "")
     finally:
         consumer.close()
+
+
+def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
+    """Return whether of the call's states only the mark of its end is left."""
+    last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
+    control = last.get(f"{call_id}/{CALL_CHANNEL}".encode())
+    return control is not None and Codec().decode(control, LaneState).started is None

@@ -20,6 +20,7 @@ from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
+from tests.integration.reading import is_marked
 from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
@@ -109,6 +110,9 @@ def dies_in_the_middle_of_a_call(crashing: Crashing, point: str, what: str) -> N
     feed.rest()
     wait_for(lambda: gone(armed), SECONDS, f"every stage has died at {point}")
     assert crashing.system.transcript(call_id) == crashing.expected
+    if point == "state_deleted":
+        settings = crashing.system.settings
+        wait_for(lambda: all(is_marked(settings, stage, call_id) for stage in STAGES), SECONDS, "the rest is deleted")
 
 
 def test_every_stage_dies_behind_a_dead_letter(crashing: Crashing) -> None:

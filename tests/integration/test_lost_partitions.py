@@ -29,7 +29,7 @@ from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed, committed_offset, records_of, states_of
+from tests.integration.reading import committed, committed_offset, is_marked, records_of, states_of
 from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
@@ -112,33 +112,35 @@ def are_repeats(settings: Settings, name: str, start: int, kind: type[Any]) -> b
     return all(record in found[:start] or record.kind == "tail" for record in found[start:])
 
 
-def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
-    """Return whether of the call's states only the mark of its end is left."""
-    last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
-    control = last.get(f"{call_id}/{CALL_CHANNEL}".encode())
-    return control is not None and CODEC.decode(control, LaneState).started is None
-
-
-def test_a_state_from_before_has_its_input_read_again(system: System, call: assets.DemoCall, expected: Any) -> None:
+@pytest.mark.parametrize("dies", [False, True], ids=["", "and-dies-behind-the-rewind"])
+def test_a_state_from_before_has_its_input_read_again(
+    system: System, call: assets.DemoCall, expected: Any, crashes: Path, dies: bool
+) -> None:
     """The newest state of a lane is gone (compaction took it, behind a zombie's): the worker reads from where the older one stands."""
-    settings = system.settings
-    feed = HalfFed(settings, call, "stale")
+    settings, call_id = system.settings, f"stale-{dies}"
+    armed = crashes / "vad.rewound"
+    feed = HalfFed(settings, call, call_id)
     feed.first_half()
-    older = states_of(settings, "stale", 0)[0]
+    older = states_of(settings, call_id, 0)[0]
     feed.up_to(0.9)
     passed = CODEC.decode(older, LaneState).needed_offset + 8  # of which records of the lane are some
     wait_for(lambda: committed_offset(settings, "vad", "call.audio") >= passed, SECONDS, "what it needs is released")
-    assert states_of(settings, "stale", 0)[-1] != older
+    assert states_of(settings, call_id, 0)[-1] != older
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     name = topic("vad-state-changelog").full_name(settings.topics.prefix)
     log = settings.work_folder / "logs" / "vad-1.log"
     before = log.read_text(encoding="utf-8").count("a lane's state is older")
+    if dies:
+        armed.write_text("kill", encoding="ascii")
     system.kill("vad")  # the next one has yet to import its libraries, and nobody writes a newer state meanwhile
-    producer.produce(name, key=b"stale/0", value=older, partition=0)  # without a header nobody can tell its age
+    producer.produce(
+        name, key=f"{call_id}/0".encode(), value=older, partition=0
+    )  # without a header nobody can tell its age
     assert producer.flush(10) == 0
     feed.rest()
-    assert system.transcript("stale") == expected
-    assert log.read_text(encoding="utf-8").count("a lane's state is older") == before + 1
+    assert system.transcript(call_id) == expected
+    assert not armed.exists()
+    assert log.read_text(encoding="utf-8").count("a lane's state is older") == before + (not dies)
 
 
 def test_an_older_build_refuses_the_states_of_a_newer_one_and_touches_nothing(

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from confluent_kafka import Producer
 
+from pipeline.demo import assets
+from pipeline.replay import Replay
+from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import seek_to_committed
+from schemas.codec import Codec
+from schemas.records import CallAudio, LaneState
 from tests.integration.conftest import Kafka
+from tests.integration.feeds import HalfFed
+from tests.integration.reading import committed_offset, records_of, states_of
+from tests.integration.system import clip, replayed, running, wait_for
 from topics import topic
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+SECONDS = 60.0
 
 
 @pytest.mark.parametrize("committed", [0, 3])
@@ -46,3 +56,36 @@ def test_what_was_read_and_not_committed_comes_again_from_any_offset(kafka: Kafk
             await consumer.stop()
 
     assert asyncio.run(positions()) == (committed, committed + 1)
+
+
+def test_nothing_behind_a_held_record_is_committed(kafka: Kafka, tmp_path: Path) -> None:
+    """faust.md 2.1 c and d: of a group that has committed nothing yet, Faust commits past a held record when all behind it is done."""
+    call = clip(assets.calls()[2], 14.0, tmp_path)
+    expected = replayed(Replay(Settings()), call)
+    settings = kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)
+    with running(settings) as system:
+        feed = HalfFed(settings, call, "held")
+        feed.first_half()
+        held = len(records_of(settings, "call.audio"))  # somebody speaks: what is read of it is needed again
+        system.feed([("behind", call)])
+        assert system.transcript("behind") == expected
+        needed = min(needed_offset(settings, "held", channel) for channel in (0, 1))
+        assert needed < held
+        wait_for(
+            lambda: committed_offset(settings, "vad", "call.audio") == needed, SECONDS, "what is done is committed"
+        )
+        system.kill("vad")
+        feed.rest()
+        assert system.transcript("held") == expected
+        assert committed_offset(settings, "vad", "call.audio") >= needed
+
+
+def needed_offset(settings: Settings, call_id: str, channel: int) -> int:
+    """Return the first offset of call.audio that vad needs again of a lane."""
+    if states := states_of(settings, call_id, channel):
+        return Codec().decode(states[-1], LaneState).needed_offset
+    return next(
+        message.offset()
+        for message in records_of(settings, "call.audio")
+        if (record := Codec().decode(message.value(), CallAudio)).call_id == call_id and record.channel == channel
+    )
