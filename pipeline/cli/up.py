@@ -194,7 +194,7 @@ def _detach(context: typer.Context, settings: Settings, stages: str | None, work
 
 def _status(settings: Settings) -> dict[str, Any]:
     from pipeline.runtime.broker import EmbeddedBroker
-    from pipeline.runtime.lag import stage_lags
+    from pipeline.runtime.lag import missing, missing_topics, stage_lags
     from pipeline.runtime.supervise import is_running, read_state
 
     state = read_state(settings.work_folder)
@@ -213,14 +213,17 @@ def _status(settings: Settings) -> dict[str, Any]:
         }
     lags: dict[str, StageLag] = {}
     problems: list[str] = []
+    gone: list[str] = []
     if broker["is_running"] is not False:
         try:
             lags = stage_lags(settings)
+            gone = missing_topics(settings)
+            problems += [missing(name) for name in gone]
             broker["is_running"] = True
         except NotReadyError as error:
             problems.append(str(error))
             broker["is_running"] = False
-    problems += dict.fromkeys(lag.problem for lag in lags.values() if lag.problem)
+    problems = list(dict.fromkeys([*problems, *(lag.problem for lag in lags.values() if lag.problem)]))
     store, store_problem = _store_name(settings)
     problems += [store_problem] if store_problem else []
     workers = [
@@ -240,7 +243,7 @@ def _status(settings: Settings) -> dict[str, Any]:
         "is_ready": bool(workers)
         and broker["is_running"] is True
         and all(worker["state"] == "ready" for worker in workers)
-        and not any(lag.records is None for lag in lags.values()),
+        and not gone,
         "is_up": is_up,
         "problem": problems[0] if problems else None,
         "problems": problems,

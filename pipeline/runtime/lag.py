@@ -39,15 +39,32 @@ class StageLag:
 
 def stage_lags(settings: Settings) -> dict[str, StageLag]:
     """Return how far every stage is behind. Raises NotReadyError when the broker does not answer."""
-    config = confluent_config(settings.kafka, bootstrap_servers(settings)) | {
-        "enable.auto.commit": False,
-        "fetch.message.max.bytes": FETCH_BYTES,
-        "socket.timeout.ms": 5000,
-    }
+    config = _config(settings)
     try:
         return {stage: _lag(config, settings, stage) for stage in STAGES}
     except KafkaException as error:
         raise NotReadyError(f"Kafka: {error.args[0].str()}") from None
+
+
+def missing_topics(settings: Settings) -> list[str]:
+    """Return the names of declared topics that the broker has not. Raises NotReadyError when it does not answer."""
+    names = [topic.full_name(settings.topics.prefix) for topic in topics.load()]
+    try:
+        with closing(
+            Consumer({**_config(settings), "group.id": f"{settings.topics.prefix}.reader"}, logger=SILENT)
+        ) as consumer:
+            there = consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
+    except KafkaException as error:
+        raise NotReadyError(f"Kafka: {error.args[0].str()}") from None
+    return [name for name in names if name not in there]
+
+
+def _config(settings: Settings) -> dict[str, object]:
+    return confluent_config(settings.kafka, bootstrap_servers(settings)) | {
+        "enable.auto.commit": False,
+        "fetch.message.max.bytes": FETCH_BYTES,
+        "socket.timeout.ms": 5000,
+    }
 
 
 def input_of(stage: str) -> topics.Topic:
@@ -65,7 +82,7 @@ def _lag(config: Mapping[str, object], settings: Settings, stage: str) -> StageL
         if found.error is not None:
             if found.error.code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
                 raise KafkaException(found.error)
-            return StageLag(records=None, seconds=None, problem=f"topic {name} is missing: callscribe topics apply")
+            return StageLag(records=None, seconds=None, problem=missing(name))
         behind = []
         records = 0
         for at in consumer.committed([TopicPartition(name, number) for number in found.partitions], TIMEOUT_SECONDS):
@@ -95,6 +112,11 @@ def _oldest(consumer: Consumer, behind: list[TopicPartition]) -> float | None:
             stamp = message.timestamp()[1]
             oldest = stamp if oldest is None else min(oldest, stamp)
     return None if oldest is None else round(max(0.0, time.time() - oldest / 1000), 3)
+
+
+def missing(name: str) -> str:
+    """Return what status says of a topic that is not there."""
+    return f"topic {name} is missing: callscribe topics apply"
 
 
 def _near_retention(stage: str, topic: topics.Topic, seconds: float | None) -> str | None:

@@ -314,6 +314,15 @@ def words_of(transcript: Any) -> set[tuple[int, float, str]]:
     }
 
 
+def test_a_deleted_topic_that_no_stage_reads_is_named(kafka: Kafka) -> None:
+    settings = kafka.ready(topics__partitions=1)
+    name = topic("dead-letters").full_name(settings.topics.prefix)
+    assert f"topic {name}" not in problems(settings)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.delete_topics([name])[name].result()
+    wait_for(lambda: f"topic {name} is missing: callscribe topics apply" in problems(settings), SECONDS, "it is named")
+
+
 def test_a_deleted_topic_is_named_and_waited_for(
     kafka: Kafka, system: System, call: assets.DemoCall, expected: Any
 ) -> None:
