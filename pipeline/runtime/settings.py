@@ -229,7 +229,9 @@ class RuntimeSettings(Section):
     max_deaths: int = Field(
         3, ge=1, description="A record that has ended the process so often goes to the dead letters"
     )
-    instance_id: str = Field("", description="Static group membership; the pod name")
+    instance_id: str = Field(
+        "", description="Static group membership: a name no other worker of the stage has; the pod name"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "plain"] = "plain"
 
