@@ -95,7 +95,7 @@ class Poisoner:
             start_sample=0 if wrong else 2**60,
             sample_rate_hz=8000,
             capture_time_ms=0,
-            gap=None if topic == "call.audio" else Gap(end_sample=2**61, reason="poison"),
+            gap=None if topic == "call.audio" else Gap(end_sample=8_000 if wrong else 2**61, reason="poison"),
             **({"feed_epoch": 2**30} if topic == "call.audio" else {}),
             **stage,
             **extra,

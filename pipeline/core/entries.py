@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from pipeline.core.contract import Draft, Lane, LaneLogic, R, S, Snapshot, W
 from pipeline.core.errors import FatalError
+from pipeline.core.feeds import has_seen
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.codec import CodecError, upgraded_plain
 from schemas.records import LanePosition, LaneState
@@ -128,6 +129,21 @@ def state_of(
         generation=generation,
         logic=snapshot.data if snapshot else None,
     )
+
+
+def agreeing(record: Any, writer: str, lanes: Iterable[LaneEntry[S]], counts: Mapping[int, int]) -> list[LaneEntry[S]]:
+    """Return the lanes that have read what a clock's decision had seen; for the others it is void, and they have read it.
+
+    ``counts`` are the next sequences of the first writer, by channel.
+    """
+    found = []
+    for lane in lanes:
+        if has_seen(record, lane.channel, counts[lane.channel]):
+            found.append(lane)
+        else:
+            lane.next_control[writer] = record.sequence + 1
+            lane.is_dirty = True
+    return found
 
 
 def logic_of(state: LaneState, stage: str) -> bytes:

@@ -21,14 +21,17 @@ from typing import Any, Generic, cast
 
 from pipeline.core.contract import Draft, Envelope, FeedLogic, Lane, LaneLogic, R, S, Snapshot, Step, W
 from pipeline.core.effects import Effects
-from pipeline.core.entries import Held, LaneEntry, opened, restored_entry, state_of
+from pipeline.core.entries import Held, LaneEntry, agreeing, opened, restored_entry, state_of
 from pipeline.core.errors import PoisonError, StaleStateError
-from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, Place, has_seen, idle_record, restored_feeds
+from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, Place, idle_record, restored_feeds
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.core.passing import (
     check_channels,
     check_control_rate,
+    check_lane,
     check_numbers,
+    check_reach,
+    check_sequence,
     control_rate,
     copy_of,
     gap_before,
@@ -171,16 +174,14 @@ class CallFlow(Generic[S, W, R]):
         lane = self._lanes.get(record.channel)
         if self._started is None:
             raise not_started(record, self._first_offset)
-        if lane is None:
-            raise PoisonError(f"channel {record.channel} is not one of the call's {len(self._started.channels)}")
-        if record.sample_rate_hz != lane.rate:
-            raise PoisonError(
-                f"channel {record.channel} counts samples at {lane.rate} Hz, the record at {record.sample_rate_hz} Hz"
-            )
+        check_lane(record, lane, channels=len(self._started.channels))
+        assert lane is not None
         expected = lane.next_sequence.get(writer, 0)
         if record.sequence < expected or record.kind == "tail":
             effects.drop(offset, is_repeat=record.kind != "tail")
             return
+        check_reach(record, lane.anchor)
+        check_sequence(record, expected)
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
         skipped = lane.skipped(has_hole=record.sequence > expected)
@@ -235,6 +236,7 @@ class CallFlow(Generic[S, W, R]):
             self._open(record)
         else:
             check_control_rate(record, self._started)
+            check_sequence(record, self._lanes[CALL_CHANNEL].next_control.get(writer, 0))
         is_new = bool(self._clocks) and writer == self._writers[0] and self._feeds.is_ended_by(record)
         lanes = [one for one in self._lanes.values() if is_new or record.sequence >= one.next_control.get(writer, 0)]
         if not lanes or record.kind == "tail":
@@ -246,7 +248,7 @@ class CallFlow(Generic[S, W, R]):
             yield from self._end(record, writer, offset, effects)
             return
         if writer in self._clocks:
-            lanes = self._agreeing(record, writer, lanes)
+            lanes = agreeing(record, writer, lanes, self._counts())
         is_authoritative = writer == self._writers[0] or writer in self._clocks
         # What the lanes say because of the record comes before it, but nothing comes before the start of the call.
         lanes.sort(key=lambda lane: (lane.channel == CALL_CHANNEL) == (record.kind != "started"))
@@ -265,16 +267,6 @@ class CallFlow(Generic[S, W, R]):
             lane.is_dirty = True
         if self._clocks and record.kind == "interrupted" and any(lane.state is None for lane in lanes):
             effects.standing = (INTERRUPTED, self._place())
-
-    def _agreeing(self, record: Any, writer: str, lanes: list[LaneEntry[S]]) -> list[LaneEntry[S]]:
-        """Return the lanes that have read what the clock's decision had seen; for the others it is void."""
-        counts = self._counts()
-        agreeing = [lane for lane in lanes if has_seen(record, lane.channel, counts[lane.channel])]
-        for lane in lanes:
-            if lane not in agreeing:
-                lane.next_control[writer] = record.sequence + 1
-                lane.is_dirty = True
-        return agreeing
 
     def _counts(self) -> dict[int, int]:
         """Return the next sequence of the first writer, by channel."""

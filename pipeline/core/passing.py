@@ -6,10 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.contract import Draft
+from pipeline.core.entries import LaneEntry
 from pipeline.core.errors import PoisonError
 from schemas.records import Gap, Started
 
 LARGEST = 2**48
+FARTHEST_SECONDS = (
+    7 * 24 * 3600
+)  # between two records of a lane: longer than a feed may pause, and than any topic keeps what it cuts
+FARTHEST_SEQUENCES = (
+    100_000_000  # above any number of skips (`pipeline.core.entries.OVERTAKEN`) and of records that were lost
+)
 DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
 
 
@@ -47,6 +54,29 @@ def check_numbers(record: Any) -> None:
     for name, value in values.items():
         if not 0 <= value < LARGEST:
             raise PoisonError(f"{name} of the record is {value}; 0 to 2^48 is accepted")
+
+
+def check_lane(record: Any, lane: LaneEntry[Any] | None, *, channels: int) -> None:
+    """Refuse a record of a channel that the call has not, or at another rate. Raises PoisonError."""
+    if lane is None:
+        raise PoisonError(f"channel {record.channel} is not one of the call's {channels}")
+    if record.sample_rate_hz != lane.rate:
+        raise PoisonError(
+            f"channel {record.channel} counts samples at {lane.rate} Hz, the record at {record.sample_rate_hz} Hz"
+        )
+
+
+def check_reach(record: Any, anchor: tuple[int, int] | None) -> None:
+    """Refuse a record far behind ``anchor``, the lane's last (sample, ms since the epoch). Raises PoisonError."""
+    end = record.start_sample if record.gap is None else max(record.start_sample, record.gap.end_sample)
+    if end > (anchor[0] if anchor else 0) + FARTHEST_SECONDS * record.sample_rate_hz:
+        raise PoisonError(f"the record reaches to sample {end}, more than a week behind its predecessor")
+
+
+def check_sequence(record: Any, expected: int) -> None:
+    """Refuse a record so far ahead that every honest one behind it would be taken for a repeat. Raises PoisonError."""
+    if record.sequence > expected + FARTHEST_SEQUENCES:
+        raise PoisonError(f"sequence {record.sequence} came where {expected} was due")
 
 
 def not_started(record: Any, first_offset: int) -> PoisonError:

@@ -18,7 +18,8 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.core.errors import CondemnedError, FatalError, NotReadyError, PoisonError
-from pipeline.core.ids import CALL_CHANNEL
+from pipeline.core.ids import CALL_CHANNEL, call_id_of_key
+from pipeline.core.passing import check_numbers
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
 from pipeline.runtime.killers import Killers
@@ -253,9 +254,13 @@ class _Runner:
             try:
                 if self._killers.is_condemned(message):
                     raise CondemnedError
-                records.append((message, decode(self._codec, message.value(), CallSegment)))
+                record = decode(self._codec, message.value(), CallSegment)
+                if record.call_id != call_id_of_key(message.key()):
+                    raise PoisonError("the record's call_id is not its key")
+                check_numbers(record)
                 reach(STAGE, "decoded", message.offset())
-            except (CodecError, CondemnedError) as error:
+                records.append((message, record))
+            except (CodecError, PoisonError) as error:
                 letters.append(self._letter(message, error))
         letters += self._write_records(records)
         reach(STAGE, "stored")

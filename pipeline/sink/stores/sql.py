@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from pipeline.core.errors import CallscribeError, NotReadyError
+from pipeline.core.errors import CallscribeError, NotReadyError, PoisonError
+from pipeline.core.ids import CALL_CHANNEL
 from pipeline.sink.logic import merge
 from pipeline.sink.stores.base import Batch, CallChange, CallRow, CallSummary, State, StoredCall
 from pipeline.sink.stores.schema import MIGRATIONS, VERSION_TABLE
 from pipeline.sink.stores.tables import CALLS, COVERAGE, DEGRADED, EVENTS, GAPS, SEGMENTS, Table, latest
 
 R = TypeVar("R")
+
+
+class OfChannel(Protocol):
+    """A row of one channel of a call."""
+
+    @property
+    def call_id(self) -> str:
+        """Return the call."""
+
+    @property
+    def channel(self) -> int:
+        """Return the channel, -1 for the call as a whole."""
 
 
 class Cursor(Protocol):
@@ -88,7 +101,9 @@ class SqlStore:
         if not batch.calls:
             return
         with self._transaction(self._dialect.begin_write) as cursor:
-            self._write_calls(cursor, batch.calls)
+            calls = self._write_calls(cursor, batch.calls)
+            for rows in (batch.segments, batch.gaps, batch.events, batch.coverage):
+                _check_channels(rows, calls)
             self._upsert(cursor, SEGMENTS, batch.segments)
             self._upsert(cursor, GAPS, batch.gaps)
             self._upsert(cursor, DEGRADED, batch.degraded)
@@ -130,7 +145,7 @@ class SqlStore:
         with self._lock:
             self._disconnect()
 
-    def _write_calls(self, cursor: Cursor, changes: tuple[CallChange, ...]) -> None:
+    def _write_calls(self, cursor: Cursor, changes: tuple[CallChange, ...]) -> Mapping[str, CallRow]:
         names = sorted({change.call_id for change in changes})
         marks = ", ".join("?" for _ in names)
         statement = f"{CALLS.select} WHERE call_id IN ({marks}) ORDER BY call_id{self._dialect.lock_rows}"
@@ -139,6 +154,7 @@ class SqlStore:
         for change in changes:
             merged[change.call_id] = merge(merged.get(change.call_id), change)
         self._upsert(cursor, CALLS, tuple(call for name, call in merged.items() if call != stored.get(name)))
+        return merged
 
     def _upsert(self, cursor: Cursor, table: Table[R], rows: tuple[R, ...]) -> None:
         kept = latest(table, rows)
@@ -221,3 +237,11 @@ class SqlStore:
             for statement in statements:
                 cursor.execute(statement.format(json=self._dialect.json_type))
             cursor.execute(f"UPDATE store_version SET version = {number}")
+
+
+def _check_channels(rows: Iterable[OfChannel], calls: Mapping[str, CallRow]) -> None:
+    """Refuse rows of channels that their call has not, where its channels are known. Raises PoisonError."""
+    for row in rows:
+        channels = {channel.channel for channel in calls[row.call_id].channels}
+        if channels and row.channel not in channels | {CALL_CHANNEL}:
+            raise PoisonError(f"channel {row.channel} is not one of the call's {len(channels)}")
