@@ -307,8 +307,13 @@ class _Runner:
                 positions[message.partition()] = max(positions.get(message.partition(), 0), message.offset() + 1)
         if not positions:
             return
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
-        self._try_commit(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
+        offsets = [
+            TopicPartition(self._topic, partition, offset)
+            for partition, offset in positions.items()
+            if self._killers.is_ahead(partition, offset)
+        ]
+        if offsets:
+            self._try_commit(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
         reach(STAGE, "committed")
 
     def _try_commit(self, commit: Callable[[], object]) -> None:

@@ -25,6 +25,11 @@ class Killers:
         self._max_deaths = max_deaths
         self._max_batch = max_batch
         self._starts: dict[int, Start] = {}
+        self._floors: dict[int, int] = {}  # what was committed when a partition came
+
+    def is_ahead(self, partition: int, offset: int) -> bool:
+        """Return whether a commit of ``offset`` sets nothing back: the partition may have been another's since its records were read."""
+        return offset > self._floors.get(partition, -1)
 
     def gained(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Look up where reading of ``partitions`` starts, and commit that with one more start in the metadata.
@@ -46,6 +51,7 @@ class Killers:
         """Forget ``partitions``."""
         for partition in partitions:
             self._starts.pop(partition.partition, None)
+            self._floors.pop(partition.partition, None)
 
     def is_careful(self, message: Message) -> bool:
         """Return whether the record is processed alone."""
@@ -78,6 +84,7 @@ class Killers:
                 extra={"topic": partition.topic, "partition": partition.partition, "records": first - known.offset},
             )
         offset = known.offset if first <= known.offset <= end else first
+        self._floors[partition.partition] = offset
         if offset == end:
             return None
         metadata = known.metadata if known.offset == offset else None
