@@ -326,9 +326,12 @@ class CallFlow(Generic[S, W, R]):
         return writer
 
     def _is_repeat(self, record: Any, writer: str) -> bool:
-        lane = self._lanes.get(record.channel, self._lanes[CALL_CHANNEL])  # which stands for all when it alone is left
-        counts = lane.next_control if record.channel == CALL_CHANNEL else lane.next_sequence
-        return bool(record.kind == "tail" or record.sequence < counts.get(writer, 0))
+        control = self._lanes[CALL_CHANNEL]  # which stands for the lanes of which nothing is left
+        count = control.next_control.get(writer, 0)
+        if record.channel != CALL_CHANNEL:
+            lane = self._lanes.get(record.channel, control)
+            count = max(lane.next_sequence.get(writer, 0), control.next_sequence.get(writer, 0))
+        return bool(record.kind == "tail" or record.sequence < count)
 
     def _stamp(self, lane: LaneEntry[S], draft: Draft) -> Any:
         extra: dict[str, Any] = {"stage": self._stage} if self._writes is CallAnnotation else {}

@@ -151,7 +151,7 @@ class Feed:
             attributes=dict(self._call.attributes),
         )
         records = [self._control("started", 0, started=started)]
-        if self._call.next_control > 1:
+        if self._call.next_control > 0:
             self._sequences[CALL_CHANNEL] = self._call.next_control
             records.append(self._control("resumed", self._position))
         return records
@@ -199,6 +199,11 @@ class Feed:
         records.append(self._control("ended", self._position, ended=Ended(reason=reason, end_samples=ends)))
         self._is_open = False
         return records
+
+    def flush(self) -> list[CallAudio]:
+        """Return the audio that does not fill a record: what cannot be read again must not be left out."""
+        self._require_open()
+        return list(self._cut_up_to(self._position))
 
     def interrupt(self, reason: str) -> list[CallAudio]:
         """Return the record that says the feed vanished.

@@ -160,6 +160,8 @@ def records(
     try:
         yield from _body(feed, call, source, options.controls)
     except DamagedAudioError:
+        if begins_at is not None:
+            yield from feed.flush()
         yield from feed.interrupt("damaged")
         raise
     yield from feed.end()

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 
-from pipeline.runtime.lane_states import LaneStates
-from schemas.records import LaneState
+from pipeline.runtime.lane_states import Known, LaneStates
 
+TOGETHER = 500  # marks that are deleted with one confirmation
 Calls = dict[int, dict[str, int]]  # offset of the call's last record, by call, by partition
 
 
@@ -40,12 +40,12 @@ class EndedCalls:
         self._whole.clear()
         self._marked.clear()
 
-    def restore(self, partition: int, control: LaneState) -> bool:
-        """Take in the state of a control lane; return whether the call has ended."""
-        if control.ended_offset is None:
+    def restore(self, known: Known) -> bool:
+        """Take in a call that was restored; return whether it has ended."""
+        if known.ended_offset is None:
             return False
-        calls = self._marked if control.started is None else self._whole
-        calls[partition][control.call_id] = control.ended_offset
+        calls = self._marked if known.is_marked else self._whole
+        calls[known.partition][known.call_id] = known.ended_offset
         return True
 
     def end(self, partition: int, call_id: str, offset: int) -> None:
@@ -66,11 +66,14 @@ class EndedCalls:
     async def forget(self, generation: int, held: Mapping[int, tuple[int, int]], busy: Container[str]) -> None:
         """Delete the marks of calls of which the input has no record any more; it holds offsets (first, end) by partition."""
         for partition, calls in list(self._marked.items()):
-            first, end = held.get(partition, (0, 0))
-            for call_id, offset in list(calls.items()):
+            if partition not in held:
+                continue
+            first, end = held[partition]  # an end below the call's: the topic was deleted, and made again
+            gone = [call_id for call_id, offset in calls.items() if not first <= offset < end and call_id not in busy]
+            for start in range(0, len(gone), TOGETHER):
                 if self._is_over(generation):
                     return
-                is_held = first <= offset < end  # an end below: the topic was deleted, and made again
-                if partition in held and not is_held and call_id not in busy:
-                    await self._states.delete(partition, call_id)
+                together = gone[start : start + TOGETHER]
+                await self._states.delete(partition, together)
+                for call_id in together:
                     calls.pop(call_id, None)

@@ -9,21 +9,33 @@ not have. So values are sent to the table's changelog topic directly and confirm
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pipeline.core.entries import STATE_VERSION
 from pipeline.core.errors import CallscribeError, FatalError
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.crash_points import reach
 from schemas.codec import Codec, CodecError
-from schemas.records import LaneState
+from schemas.records import LanePosition, LaneState
 
 PROGRESS = "progress"  # header of every state: how far it has come
 PROGRESS_FORMAT = struct.Struct(">qqq")
+SLICE = 500  # states looked through before other tasks get their turn
+
+
+class Known(NamedTuple):
+    """What a restored control lane says of its call. Of one that ``is_marked`` only the mark of its end is left."""
+
+    partition: int
+    call_id: str
+    ended_offset: int | None
+    is_marked: bool
+    feed_state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,7 @@ class LaneStates:
         self._outbox = outbox
         self._codec = codec
         self._cache: dict[bytes, LaneState] = {}  # what was written since the last rebalance
+        self._known: dict[bytes, Known] = {}
         self._marks: dict[bytes, bytes] = {}  # of ended calls: encoded, as they are kept for long and seldom read
         self._newest: dict[bytes, Progress] = {}  # of a restoration
         apply = table.data.apply_changelog_batch
@@ -137,12 +150,19 @@ class LaneStates:
         for channel in sorted(states):
             await self._write(partition, _key(call_id, channel), None)
             reach(self._stage, "state_deleted")
-        mark = replace(control, started=None, feed_epochs=(), generation=generation)
+        positions = tuple(_highest(position, states.values()) for position in control.positions)
+        mark = replace(control, started=None, feed_epochs=(), generation=generation, positions=positions)
         await self._write(partition, _key(call_id, CALL_CHANNEL), mark)
 
-    async def delete(self, partition: int, call_id: str) -> None:
-        """Delete the mark of an ended call."""
-        await self._write(partition, _key(call_id, CALL_CHANNEL), None)
+    async def delete(self, partition: int, call_ids: Iterable[str]) -> None:
+        """Delete the marks of ended calls."""
+        burst = self._outbox.burst()
+        keys = [_key(call_id, CALL_CHANNEL) for call_id in call_ids]
+        for key in keys:
+            await burst.put(self._topic, key=key, value=None, partition=partition)
+        await burst.delivered()
+        for key in keys:
+            self._forget(key)
 
     async def _write(self, partition: int, key: bytes, state: LaneState | None) -> None:
         """Write a state that is small and seldom read, or delete one; returns when it is acknowledged."""
@@ -151,30 +171,34 @@ class LaneStates:
         burst = self._outbox.burst()
         await burst.put(self._topic, key=key, value=value, partition=partition, headers=headers)
         await burst.delivered()
-        self._cache.pop(key, None)
-        if value is None:
-            self._table.data.pop(key, None)
-            self._marks.pop(key, None)
-        else:
+        self._forget(key)
+        if value is not None:
             self._marks[key] = value
 
-    def calls(self) -> Iterable[tuple[int, LaneState]]:
-        """Yield (partition, state of the control lane) of every restored call.
+    def _forget(self, key: bytes) -> None:
+        for kept in (self._cache, self._marks, self._table.data):
+            kept.pop(key, None)
 
-        Raises FatalError when any restored state is unreadable, or of a newer version, before the first one is given.
+    async def load(self) -> None:
+        """Look through what was restored, with turns for the rest of the process: there may be marks of a week's calls.
+
+        Raises FatalError when any state is unreadable, or of a newer version.
         """
-        yield from [(partition, state) for partition, state in self._restored() if state.channel == CALL_CHANNEL]
-
-    def check(self) -> None:
-        """Raise FatalError when any restored state is unreadable, or of a newer version."""
-        for _ in self._restored():
-            pass
-
-    def _restored(self) -> Iterator[tuple[int, LaneState]]:
+        self._known.clear()
         partitions = self._table.data._key_partition
-        for key, value in list(self._table.data.items()):
+        for count, (key, value) in enumerate(list(self._table.data.items()), start=1):
             if value is not None and key in partitions:
-                yield partitions[key], self._decode(value)
+                state = self._decode(value)
+                if state.channel == CALL_CHANNEL:
+                    self._known[key] = Known(
+                        partitions[key], state.call_id, state.ended_offset, state.started is None, state.feed_state
+                    )
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def calls(self) -> Iterable[Known]:
+        """Return the calls that were found by `load`, and are in partitions of this worker."""
+        return [known for key, known in self._known.items() if key in self._table.data]
 
     def _restore(self, apply: Callable[..., None], batch: Iterable[Any], codecs: Mapping[str, Any]) -> None:
         """Let the table take in a batch of the changelog, without states that are older than one before them."""
@@ -218,3 +242,10 @@ class LaneStates:
 
 def _key(call_id: str, channel: int) -> bytes:
     return f"{call_id}/{channel}".encode("ascii")
+
+
+def _highest(position: LanePosition, states: Iterable[LaneState]) -> LanePosition:
+    """Return a position behind that of every lane: what lies below is a repeat in any of them."""
+    others = [other for state in states for other in state.positions if other.writer == position.writer]
+    highest = max([position.next_sequence, *(other.next_sequence for other in others)])
+    return replace(position, needed_sequence=highest, next_sequence=highest)

@@ -126,7 +126,7 @@ class StageWorker:
             app.consumer.released.clear()
             await asyncio.sleep(0)
             try:
-                self._states.check()  # an older build commits nothing over a newer one's states
+                await self._states.load()  # before a commit: an older build touches nothing of a newer one's
                 self._starts = await self._positions.starts(self._settings.runtime.max_deaths)
             except Exception as error:
                 exit_hard(error)
@@ -224,9 +224,9 @@ class StageWorker:
             await self._drop_calls()
             self._generation = generation
             self._silence.restart()
-            for partition, state in self._states.calls():
-                if not self._ended.restore(partition, state) and state.feed_state != INTERRUPTED:
-                    self._sleeping[state.call_id] = partition
+            for known in self._states.calls():
+                if not self._ended.restore(known) and known.feed_state != INTERRUPTED:
+                    self._sleeping[known.call_id] = known.partition
 
     def _call(self, call_id: str, partition: int) -> _Call:
         call = self._calls.get(call_id)

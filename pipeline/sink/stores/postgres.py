@@ -52,6 +52,7 @@ def open_postgres(url: str, *, create: bool = True) -> SqlStore:
         has_version="SELECT 1 WHERE to_regclass('store_version') IS NOT NULL",
         lock_migrations=f"SELECT pg_advisory_xact_lock({MIGRATIONS_LOCK})",
         lock_rows=" FOR UPDATE",
+        bound_locks="SET LOCAL lock_timeout = '5s'",
         check_room=lambda: None,
         connect=connect,
         translate=translate,

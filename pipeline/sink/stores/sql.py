@@ -68,6 +68,7 @@ class Dialect:
     has_version: str
     lock_migrations: str | None
     lock_rows: str
+    bound_locks: str | None
     connect: Callable[[], Connection]
     check_room: Callable[[], None]
     translate: Callable[[Exception], CallscribeError | None]
@@ -138,6 +139,8 @@ class SqlStore:
         """Write, and change nothing. Raises NotReadyError when nothing can be written now."""
         self._dialect.check_room()
         with self._transaction(self._dialect.begin_write) as cursor:
+            if self._dialect.bound_locks:
+                cursor.execute(self._dialect.bound_locks)
             cursor.execute("UPDATE store_version SET version = version")
 
     def close(self) -> None:

@@ -55,6 +55,7 @@ def open_sqlite(path: Path, *, create: bool = True) -> SqlStore:
         has_version="SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store_version'",
         lock_migrations=None,
         lock_rows="",
+        bound_locks=None,
         check_room=check_room,
         connect=connect,
         translate=translate,

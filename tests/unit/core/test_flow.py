@@ -323,9 +323,11 @@ def test_of_an_ended_call_a_mark_is_enough_to_know_repeats_from_news() -> None:
     )
     again = flow(restored={-1: replace(control, started=None)})
     assert again.is_ended
+    halfway = flow(restored={-1: control})  # the worker died between the tombstones of the lanes and the mark
     for offset, value in enumerate(log, start=20):
-        effects = feed(again, value, offset)
-        assert (effects.released, effects.outputs, effects.states) == ([offset], [], [])
+        for one in (again, halfway):
+            effects = feed(one, value, offset)
+            assert (effects.released, effects.outputs, effects.states) == ([offset], [], [])
     for news in (speech(2), speech(2, channel=1), ended(sequence=2)):
         with pytest.raises(PoisonError, match="the call has ended"):
             feed(again, news, 40)

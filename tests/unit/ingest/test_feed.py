@@ -261,3 +261,25 @@ def test_a_source_that_cannot_begin_again_goes_on_where_it_was_left(recording: P
         assert record.start_sample == position
         position += len(record.audio.data)
     assert (position, end.end_samples, fed.duration_seconds) == (17600, {0: 17600, 1: 17600}, 2.2)
+
+
+def test_what_was_read_of_a_damaged_pipe_is_fed_to_the_last_sample(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", speechlike(2.0, 8000), 8000)
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 10_400])  # its header says more
+    ends = []
+    for begins_at in (None, Place()):
+        out = Written()
+        with path.open("rb") as stream, open_audio(stream, name="-") as source:
+            fed, place = feed_call(
+                source,
+                FeedOptions(record_seconds=0.5),
+                call_id="c1",
+                delivery=out,
+                pace=Clock().pace("max"),
+                capture_start_ms=0,
+                begins_at=begins_at,
+            )
+        assert fed.outcome == "interrupted"
+        assert out.records[-1].start_sample == place.end_samples[0]
+        ends.append(place.end_samples)
+    assert ends == [{0: 8_000}, {0: 10_400}]  # a recording is read again, a pipe cannot be

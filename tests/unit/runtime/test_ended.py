@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-from pipeline.runtime.ended import EndedCalls
-from tests.unit.runtime.test_lane_states import recorded
+from pipeline.runtime.ended import TOGETHER, EndedCalls
+from pipeline.runtime.lane_states import Known
+
+ENDED = Known(2, "c", 10, False, "live")
+MARKED = ENDED._replace(is_marked=True)
 
 
 class Written:
@@ -17,8 +20,8 @@ class Written:
     async def mark_ended(self, partition: int, call_id: str, generation: int) -> None:
         self.asked.append(("mark", partition, call_id, generation))
 
-    async def delete(self, partition: int, call_id: str) -> None:
-        self.asked.append(("delete", partition, call_id))
+    async def delete(self, partition: int, call_ids: Sequence[str]) -> None:
+        self.asked.append(("delete", partition, *call_ids))
 
 
 def made(written: Written, *, is_over: bool = False) -> EndedCalls:
@@ -55,7 +58,7 @@ def test_a_topic_that_was_made_again_has_none_of_the_calls() -> None:
     async def work() -> None:
         written = Written()
         ended = made(written)
-        assert ended.restore(2, replace(recorded()[-1], started=None))
+        assert ended.restore(MARKED)
         await ended.forget(7, {2: (0, 1)}, ())
         assert [what for what, *_ in written.asked] == ["delete"]
 
@@ -63,14 +66,13 @@ def test_a_topic_that_was_made_again_has_none_of_the_calls() -> None:
 
 
 def test_states_say_which_calls_have_ended_and_which_are_marked() -> None:
-    control = recorded()[-1]
     ended = made(Written())
-    assert not ended.restore(0, replace(control, ended_offset=None))
+    assert not ended.restore(ENDED._replace(ended_offset=None))
     assert (ended.has_whole, ended.has_marked) == (False, False)
-    assert ended.restore(0, control)
+    assert ended.restore(ENDED)
     assert (ended.has_whole, ended.has_marked) == (True, False)
     ended.clear()
-    assert ended.restore(0, replace(control, started=None))
+    assert ended.restore(MARKED)
     assert (ended.has_whole, ended.has_marked) == (False, True)
 
 
@@ -80,8 +82,21 @@ def test_a_generation_that_is_over_writes_nothing() -> None:
         ended = made(written, is_over=True)
         ended.end(0, "c", 1)
         await ended.mark(7, {0: 9}, ())
-        ended.restore(0, replace(recorded()[-1], started=None))
-        await ended.forget(7, {0: (9**9, 9**9)}, ())
+        ended.restore(MARKED)
+        await ended.forget(7, {2: (9**9, 9**9)}, ())
         assert written.asked == []
+
+    asyncio.run(work())
+
+
+def test_many_marks_go_together() -> None:
+    async def work() -> None:
+        written = Written()
+        ended = made(written)
+        for number in range(2 * TOGETHER + 1):
+            ended.restore(MARKED._replace(call_id=f"c{number}", ended_offset=number))
+        await ended.forget(7, {2: (2 * TOGETHER, 9999)}, ())
+        assert [len(asked) - 2 for asked in written.asked] == [TOGETHER, TOGETHER]
+        assert ended.has_marked
 
     asyncio.run(work())

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.entries import STATE_VERSION
 from pipeline.core.errors import FailedError, FatalError
-from pipeline.runtime.lane_states import LaneStates, Progress
+from pipeline.runtime.lane_states import SLICE, Known, LaneStates, Progress
 from schemas.codec import Codec
 from schemas.records import LaneState
 from tests.fakes import CALL, Call, run, said, stages
@@ -155,14 +155,16 @@ def test_of_an_ended_call_a_mark_stays_and_the_control_lane_goes_last() -> None:
         assert (key, partition) == (f"{CALL}/-1".encode(), 2)
         assert value is not None
         mark = CODEC.decode(value, LaneState)
-        assert mark == replace(states[-1], started=None, feed_epochs=(), generation=7)
+        assert mark == replace(
+            states[-1], started=None, feed_epochs=(), generation=7
+        )  # it stood for the others already
         assert len(value) < len(CODEC.encode(states[-1]))
         assert Progress.parse(changelog.headers[-1].items()) == Progress.of(mark)
         assert not Progress.of(mark).is_stale(Progress.of(states[-1]))
         assert lane_states.of_call(CALL) == lane_states_of(Table({key: value})).of_call(CALL) == {-1: mark}
         assert not lane_states._cache
 
-        await lane_states.delete(2, CALL)
+        await lane_states.delete(2, [CALL])
         assert changelog.sent[-1] == (key, None, 2)
         assert lane_states.of_call(CALL) == {}
 
@@ -172,7 +174,32 @@ def test_of_an_ended_call_a_mark_stays_and_the_control_lane_goes_last() -> None:
 def test_ended_calls_are_found_again() -> None:
     states = recorded()
     assert states[-1].ended_offset is not None
-    assert list(lane_states_of(restored(states)).calls()) == [(2, states[-1])]
+    assert known_of(states) == [Known(2, CALL, states[-1].ended_offset, False, "live")]
+    mark = {-1: replace(states[-1], started=None)}
+    assert known_of(mark) == [Known(2, CALL, states[-1].ended_offset, True, "live")]
+
+
+def known_of(states: dict[int, LaneState]) -> list[Known]:
+    lane_states = lane_states_of(restored(states))
+    asyncio.run(lane_states.load())
+    return list(lane_states.calls())
+
+
+def test_many_marks_are_looked_through_in_turns_with_the_rest_of_the_process() -> None:
+    """A worker whose loop stands still for half a session takes itself for a zombie, and its successor would do the same."""
+    mark = CODEC.encode(replace(recorded()[-1], started=None))
+    table = Table({f"{CALL}-{number}/-1".encode(): mark for number in range(10 * SLICE)})
+
+    async def work() -> None:
+        lane_states, turns = lane_states_of(table), 0
+        loading = asyncio.ensure_future(lane_states.load())
+        while not loading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 10
+        assert len(list(lane_states.calls())) == 10 * SLICE
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("channel", [-1, 0, 1])
@@ -182,7 +209,7 @@ def test_a_state_of_a_newer_version_stops_the_worker_before_anything_is_given(ch
     with pytest.raises(
         FatalError, match=f"newer version .state version {STATE_VERSION + 1}, this one reads {STATE_VERSION}"
     ):
-        next(iter(lane_states_of(restored(states)).calls()))
+        known_of(states)
 
 
 async def written(states: Sequence[LaneState]) -> list[SimpleNamespace]:
