@@ -121,6 +121,7 @@ def test_a_state_from_before_has_its_input_read_again(
     armed = crashes / "vad.rewound"
     feed = HalfFed(settings, call, call_id)
     feed.first_half()
+    wait_for(lambda: bool(states_of(settings, call_id, 0)), SECONDS, "a state is recorded")  # words may be out before
     older = states_of(settings, call_id, 0)[0]
     feed.up_to(0.9)
     passed = CODEC.decode(older, LaneState).needed_offset + 8  # of which records of the lane are some
@@ -149,6 +150,7 @@ def test_an_older_build_refuses_the_states_of_a_newer_one_and_touches_nothing(
     settings = system.settings
     feed = HalfFed(settings, call, "newer")
     feed.first_half()
+    wait_for(lambda: bool(states_of(settings, "newer", 0)), SECONDS, "a state is recorded")
     state = CODEC.decode(states_of(settings, "newer", 0)[-1], LaneState)
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     name = topic("vad-state-changelog").full_name(settings.topics.prefix)

@@ -264,7 +264,7 @@ def test_new_calls_wait_while_a_stage_is_behind(kafka: Kafka, call: assets.DemoC
 
 LEGS, NOISE_SECONDS, NOISE_RATE = 8, 240, 16_000  # 61 MB
 PENDING_MB = 8
-GROWTH_MB = 75
+GROWTH_MB = 75  # of a worker with a backlog over one without: vad takes about 50, and 100 when nothing bounds its input
 
 
 def feed_noise(settings: Settings, call_id: str) -> None:
