@@ -32,22 +32,17 @@ class Place:
     next_sequence: Mapping[int, int] = field(default_factory=dict)
     end_samples: Mapping[int, int] = field(default_factory=dict)
 
-    @property
-    def is_whole(self) -> bool:
-        """Return whether it says the end of every leg that it says a sequence of."""
-        return self.next_sequence.keys() - {CALL_CHANNEL} <= self.end_samples.keys()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """That a feed may feed a call: its epoch, and the sequence control records go on with (0: the call is new).
 
-    ``place`` is where the feed before it has left the call, if it has.
+    ``taken_at`` is the offset in call.state at which it was taken; -1 where nobody can have fed it before.
     """
 
     feed_epoch: int
     next_control: int
-    place: Place = field(default_factory=Place)
+    taken_at: int = -1
 
 
 @dataclass(slots=True)

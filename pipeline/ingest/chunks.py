@@ -153,7 +153,8 @@ class Feed:
         records = [self._control("started", 0, started=started)]
         if self._call.next_control > 0:
             self._sequences[CALL_CHANNEL] = self._call.next_control
-            records.append(self._control("resumed", self._position))
+            if self._call.begins_at is None:  # else it was said when the feed asked where it begins
+                records.append(self._control("resumed", 0))
         return records
 
     def push(self, blocks: Sequence[bytes]) -> list[CallAudio]:

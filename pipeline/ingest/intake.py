@@ -11,8 +11,10 @@ from typing import Protocol
 
 from pipeline.core.errors import CallRefusedError, InputError
 from pipeline.core.feeds import Grant, Place
+from pipeline.core.ids import CALL_CHANNEL
+from pipeline.ingest.chunks import Feed
 from pipeline.ingest.decode import AudioSource
-from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, check_roles, feed_call
+from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, check_roles, describe, feed_call
 from pipeline.ingest.formats import RawFormat
 from pipeline.ingest.pacing import FeedStopped, Pace, Speed
 from pipeline.ingest.sources import Source
@@ -27,14 +29,14 @@ class Outlet(Protocol):
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
 
-    def take(
-        self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False, needs_place: bool = False
-    ) -> Grant:
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
         """Take a call for this feed. A call that ``is_new`` is not looked up.
 
-        Raises CallRefusedError when it is complete, or live and not to be taken over, or when the feed ``needs_place``, since it cannot
-        begin again, and the call has none.
+        Raises CallRefusedError when it is complete, or live and not to be taken over.
         """
+
+    def place(self, call_id: str, grant: Grant, *, is_stopped: Callable[[], bool]) -> Place | None:
+        """Return where the call goes on behind the first record of the feed of ``grant``; None when stopped before it was known."""
 
     def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
         """Say where the call stands now: complete or interrupted."""
@@ -103,10 +105,9 @@ class Intake:
                     tenant=self.options.tenant,
                     is_new=known_id is None,
                     take_over=self.take_over or is_ours,
-                    needs_place=not source.is_repeatable,
                 )
                 self.listener.began(source, call_id, audio.duration_seconds)
-                begins_at = None if source.is_repeatable else grant.place
+                begins_at = None if source.is_repeatable else self._place(audio, outlet, call_id, grant)
                 fed, place = feed_call(
                     audio,
                     self.options,
@@ -115,7 +116,9 @@ class Intake:
                     pace=Pace(speed=self.speed, monotonic=time.monotonic, wait_stopped=self._wait_stopped),
                     capture_start_ms=_capture_start_ms(audio, begins_at),
                     feed_epoch=grant.feed_epoch,
-                    next_control=grant.next_control,
+                    next_control=grant.next_control
+                    if begins_at is None
+                    else begins_at.next_sequence.get(CALL_CHANNEL, 0),
                     begins_at=begins_at,
                     on_progress=lambda seconds: self.listener.progressed(source, seconds),
                 )
@@ -137,6 +140,30 @@ class Intake:
         """Let go of the broker, if it was needed at all."""
         if self._outlet is not None:
             self._outlet.close()
+
+    def _place(self, audio: AudioSource, outlet: Outlet, call_id: str, grant: Grant) -> Place:
+        """Return where a feed that cannot begin again goes on; it says first that it is there, which makes void what others send later.
+
+        Raises FeedStopped, and what the outlet raises.
+        """
+        if grant.taken_at < 0:
+            return Place()
+        call = describe(
+            audio,
+            self.options,
+            call_id=call_id,
+            capture_start_ms=time.time_ns() // 1_000_000,
+            feed_epoch=grant.feed_epoch,
+            next_control=grant.next_control,
+        )
+        delivery = outlet.delivery()
+        for record in Feed(call).start():
+            delivery.send(record)
+        delivery.wait()
+        place = outlet.place(call_id, grant, is_stopped=self.stop.is_set)
+        if place is None:
+            raise FeedStopped
+        return place
 
     def _connected(self) -> Outlet:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -28,6 +28,7 @@ from topics import topic
 
 READ_SECONDS = 30.0
 POLL_SECONDS = 0.5
+PLACE_SECONDS = 60.0  # for vad to read up to a feed
 
 
 def partition_of(call_id: str, partitions: int) -> int:
@@ -41,10 +42,11 @@ def partition_of(call_id: str, partitions: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a call stands: its state, and the offset at which the feed that holds it took it."""
+    """Where a call stands: its state, the offset at which the feed that holds it took it, and that of what was said last for it."""
 
     state: CallState
     taken_at: int
+    said_at: int
 
 
 def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) -> CallState | None:
@@ -53,13 +55,13 @@ def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) 
     return None if standing is None else standing.state
 
 
-def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = None) -> Standing | None:
+def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = None, since: int = 0) -> Standing | None:
     """Return where a call stands, None when nothing is known of it.
 
     The highest epoch counts, and of its records the last; what was said for an earlier feed behind it does not count. Of two feeds that
     take a call at the same time, the first record of the epoch holds it.
 
-    Reads the one partition of the call, from its beginning to where it ends now. Raises NotReadyError when the broker
+    Reads the one partition of the call, from offset ``since`` to where it ends now. Raises NotReadyError when the broker
     or the topic is not there, or reading takes longer than 30 s.
     """
     codec = codec or Codec(schema_source(settings))
@@ -74,16 +76,16 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
         count = len(partitions_of(consumer, name, settings))
         partition = TopicPartition(name, partition_of(call_id, count))
         first, end = consumer.get_watermark_offsets(partition, timeout=READ_SECONDS)
-        partition.offset = first
+        first = partition.offset = max(first, since)
         consumer.assign([partition])
         found: Standing | None = None
         for offset, state in _states(consumer, call_id, position=first, end=end, deadline=deadline, codec=codec):
             if state is None:
                 found = None
             elif found is None or state.feed_epoch > found.state.feed_epoch:
-                found = Standing(state, offset)
+                found = Standing(state, offset, offset)
             elif state.feed_epoch == found.state.feed_epoch:
-                found = replace(found, state=state)
+                found = replace(found, state=state, said_at=offset)
         return found
     except KafkaException as error:
         raise NotReadyError(f"topic {name}: {error.args[0].str()}") from None
@@ -137,30 +139,23 @@ class CallOutlet:
         """Return where the records of one call go."""
         return self._producer.delivery()
 
-    def take(
-        self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False, needs_place: bool = False
-    ) -> Grant:
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
         """Take a call for a feed, by writing that it is live under the next epoch and reading that back.
 
-        A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it. A feed
-        that cannot begin again (``needs_place``) is refused a call of which nobody knows where the feed before it has left it.
+        A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it.
         Raises CallRefusedError (complete, or live), NotReadyError (also when a new call is not admitted) or FailedError; when refused,
         nothing of the call has changed.
         """
         if is_new:
             self._admission.admit(call_id)
             self._write(call_id, "live", 1, Place(), tenant)
-            return Grant(feed_epoch=1, next_control=0, place=Place())
+            return Grant(feed_epoch=1, next_control=0)
         known = read_standing(self._settings, call_id)
         if known is not None and known.state.state == "complete":
             raise CallRefusedError(f"call {call_id} is complete already")
         if known is not None and known.state.state == "live" and not take_over:
             raise CallRefusedError(self._is_live(call_id, known.state))
         place = Place() if known is None else _place_of(known.state)
-        if needs_place and known is not None and (known.state.state == "live" or not place.is_whole):
-            raise CallRefusedError(
-                f"call {call_id} was not left by its last feed, and this one cannot begin again: it may go on once the call is interrupted"
-            )
         if known is None:
             self._admission.admit(call_id)
         epoch = 1 if known is None else known.state.feed_epoch + 1
@@ -169,7 +164,31 @@ class CallOutlet:
         now = read_standing(self._settings, call_id)
         if now is None or now.state.feed_epoch != epoch or now.taken_at != offset:
             raise CallRefusedError(f"call {call_id} was taken by another feed at the same time")
-        return Grant(feed_epoch=epoch, next_control=place.next_sequence.get(CALL_CHANNEL, 0), place=place)
+        return Grant(
+            feed_epoch=epoch,
+            next_control=place.next_sequence.get(CALL_CHANNEL, 0),
+            taken_at=-1 if known is None else offset,
+        )
+
+    def place(self, call_id: str, grant: Grant, *, is_stopped: Callable[[], bool]) -> Place | None:
+        """Return where a call stands once vad has read that the feed of ``grant`` speaks: no earlier feed counts behind that.
+
+        None when ``is_stopped`` before. Raises NotReadyError when vad does not say so in time, CallRefusedError when another feed has
+        taken the call.
+        """
+        deadline = time.monotonic() + PLACE_SECONDS
+        while time.monotonic() < deadline:
+            if is_stopped():
+                return None
+            known = read_standing(self._settings, call_id, since=grant.taken_at)
+            if known is not None and known.state.feed_epoch > grant.feed_epoch:
+                raise CallRefusedError(f"call {call_id} was taken over by another feed")
+            if known is not None and known.said_at > grant.taken_at:
+                return _place_of(known.state)
+            time.sleep(POLL_SECONDS)
+        raise NotReadyError(
+            f"where call {call_id} goes on is not known: vad has not read up to this feed; feed it again later"
+        )
 
     def _is_live(self, call_id: str, state: CallState) -> str:
         since = datetime.fromtimestamp(state.time_ms / 1000, UTC).isoformat(timespec="seconds")

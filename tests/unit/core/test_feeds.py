@@ -221,3 +221,25 @@ def test_only_the_stage_with_the_clock_says_that_a_feed_goes_on() -> None:
     effects = step(later, asr, last, len(outputs) + 1)
     assert "resumed" not in [output.kind for output in effects.outputs]
     assert effects.standing is None
+
+
+def test_the_first_record_of_a_feed_says_where_it_goes_on() -> None:
+    """A pipe cannot be fed again: it waits for this, and nothing that an earlier feed sends behind it counts."""
+    first, second = epoch(CALL.records(), 1), epoch(CALL.records(), 2)
+    flow = flow_of(CALL)
+    assert all(effects.standing is None for effects in fed(flow, CALL, first[:12]))
+    late = first[12]  # the earlier feed lives, and is heard before the other one
+    fed(flow, CALL, [late], first=12)
+    (taken,) = fed(flow, CALL, [second[0]], first=13)
+    assert taken.outputs == []
+    assert taken.standing is not None
+    state, place = taken.standing
+    assert (state, flow.feed_epoch) == ("live", 2)
+    count = {channel: sum(record.channel == channel for record in first[:13]) for channel in place.next_sequence}
+    assert place.next_sequence == count
+    (void,) = fed(flow, CALL, [first[13]], first=14)
+    assert (void.outputs, void.repeats) == ([], 1)
+    next_one = next(record for record in second[13:] if record.channel == first[13].channel)
+    assert next_one.sequence == place.next_sequence[next_one.channel]
+    (used,) = fed(flow, CALL, [next_one], first=15)
+    assert used.repeats == 0

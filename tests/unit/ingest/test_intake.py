@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,7 @@ class Topic:
     def wait(self) -> None:
         pass
 
-    def take(
-        self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False, needs_place: bool = False
-    ) -> Grant:
+    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
         if not is_new and call_id in self._complete:
             raise CallRefusedError(f"call {call_id} is complete already")
         self.states.append((call_id, "live"))
@@ -49,6 +48,9 @@ class Topic:
 
     def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
         self.states.append((call_id, state))
+
+    def place(self, call_id: str, grant: Grant, *, is_stopped: Callable[[], bool]) -> Place | None:
+        raise AssertionError("nobody has fed the call before")
 
     def holds(self, call_id: str, *, feed_epoch: int) -> bool:
         return call_id not in self.taken_over
