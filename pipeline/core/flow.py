@@ -113,9 +113,8 @@ class CallFlow(Generic[S, W, R]):
             yield from self._feed_lane(record, writer, offset, effects)
         if self._feeds.hear(record, offset):
             self._lanes[CALL_CHANNEL].is_dirty = True
-            if (
-                self._clocks and self._feeds.epoch > 1
-            ):  # what an earlier feed sends behind this is void: here the new one begins
+            if self._clocks and self._feeds.epoch > 1:
+                # What an earlier feed sends behind this is void: here the new one begins.
                 effects.standing = (LIVE, self._place())
         self._settle(effects)
         return effects

@@ -11,12 +11,10 @@ from pipeline.core.errors import PoisonError
 from schemas.records import Gap, Started
 
 LARGEST = 2**48
-FARTHEST_SECONDS = (
-    7 * 24 * 3600
-)  # between two records of a lane: longer than a feed may pause, and than any topic keeps what it cuts
-FARTHEST_SEQUENCES = (
-    100_000_000  # above any number of skips (`pipeline.core.entries.OVERTAKEN`) and of records that were lost
-)
+# Between two records of a lane: longer than a feed may pause, and than any topic keeps what it cuts.
+FARTHEST_SECONDS = 7 * 24 * 3600
+# Above any number of skips (`pipeline.core.entries.OVERTAKEN`) and of records that were lost.
+FARTHEST_SEQUENCES = 100_000_000
 DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
 
 
@@ -40,6 +38,12 @@ def check_control_rate(record: Any, started: Started) -> None:
     """Refuse a control record that counts samples at another rate than the call's. Raises PoisonError."""
     if started.channels and record.sample_rate_hz != (rate := control_rate(started)):
         raise PoisonError(f"control records of this call count samples at {rate} Hz, not {record.sample_rate_hz}")
+
+
+def check_key(record: Any, call_id: str) -> None:
+    """Refuse a record that stands under the key of another call. Raises PoisonError."""
+    if record.call_id != call_id:
+        raise PoisonError("the record's call_id is not its key")
 
 
 def check_numbers(record: Any) -> None:

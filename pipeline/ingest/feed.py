@@ -285,8 +285,7 @@ class _Sent:
             self.control = record
         if record.audio is not None:
             self.audio_bytes += len(record.audio.data)
-            samples = len(record.audio.data) // SAMPLE_BYTES[record.audio.encoding]
-            self.end_samples[record.channel] = record.start_sample + samples
+            self.end_samples[record.channel] = _end_sample(record)
 
     def interruption(self, reason: str) -> CallAudio:
         """Return the record that says the feed stopped here."""
@@ -308,6 +307,10 @@ class _Sent:
         )
 
 
-def _end_seconds(record: CallAudio) -> float:
+def _end_sample(record: CallAudio) -> int:
     samples = 0 if record.audio is None else len(record.audio.data) // SAMPLE_BYTES[record.audio.encoding]
-    return (record.start_sample + samples) / record.sample_rate_hz
+    return record.start_sample + samples
+
+
+def _end_seconds(record: CallAudio) -> float:
+    return _end_sample(record) / record.sample_rate_hz

@@ -26,6 +26,7 @@ from pipeline.core.errors import CondemnedError, FatalError, PoisonError
 from pipeline.core.feeds import Place
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import CALL_CHANNEL
+from pipeline.core.passing import check_key
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import dead_letter
 from pipeline.runtime.inference import Inference
@@ -152,8 +153,7 @@ class Carrier:
             if self._is_condemned(message.partition, message.offset):
                 raise CondemnedError
             record = self._codec.decode(message.value, self._spec.reads)
-            if record.call_id != flow.call_id:
-                raise PoisonError("the record's call_id is not its key")
+            check_key(record, flow.call_id)
             reach(self._spec.name, "decoded", message.offset)
             steps = flow.feed(record, message.offset)
             work = next(steps)

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.core.errors import CondemnedError, FatalError, NotReadyError, PoisonError
 from pipeline.core.ids import CALL_CHANNEL, call_id_of_key
-from pipeline.core.passing import check_numbers
+from pipeline.core.passing import check_key, check_numbers
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
 from pipeline.runtime.killers import Killers
@@ -255,8 +255,7 @@ class _Runner:
                 if self._killers.is_condemned(message):
                     raise CondemnedError
                 record = decode(self._codec, message.value(), CallSegment)
-                if record.call_id != call_id_of_key(message.key()):
-                    raise PoisonError("the record's call_id is not its key")
+                check_key(record, call_id_of_key(message.key()))
                 check_numbers(record)
                 reach(STAGE, "decoded", message.offset())
                 records.append((message, record))

@@ -63,10 +63,8 @@ class VadLogic:
         state = changed(state, is_fresh=False)
         if record.kind == "audio":
             return self._plan_audio(state, record)
-        if record.kind in (
-            "pause",
-            "interrupted",
-        ):  # nothing may come for long: what is open is closed, and nothing held
+        if record.kind in ("pause", "interrupted"):
+            # Nothing may come for long: what is open is closed, and nothing held.
             state = changed(state, is_paused=state.is_paused or record.kind == "pause")
             return self._flush(state, gap=None, pending=None, end=state.audio_end, is_break=True)
         if record.kind == "ended":

@@ -103,8 +103,7 @@ class SqlStore:
             return
         with self._transaction(self._dialect.begin_write) as cursor:
             calls = self._write_calls(cursor, batch.calls)
-            for rows in (batch.segments, batch.gaps, batch.events, batch.coverage):
-                _check_channels(rows, calls)
+            _check_channels((*batch.segments, *batch.gaps, *batch.events, *batch.coverage), calls)
             self._upsert(cursor, SEGMENTS, batch.segments)
             self._upsert(cursor, GAPS, batch.gaps)
             self._upsert(cursor, DEGRADED, batch.degraded)
@@ -244,7 +243,8 @@ class SqlStore:
 
 def _check_channels(rows: Iterable[OfChannel], calls: Mapping[str, CallRow]) -> None:
     """Refuse rows of channels that their call has not, where its channels are known. Raises PoisonError."""
+    known = {call_id: {CALL_CHANNEL, *(leg.channel for leg in call.channels)} for call_id, call in calls.items()}
     for row in rows:
-        channels = {channel.channel for channel in calls[row.call_id].channels}
-        if channels and row.channel not in channels | {CALL_CHANNEL}:
-            raise PoisonError(f"channel {row.channel} is not one of the call's {len(channels)}")
+        channels = known[row.call_id]
+        if len(channels) > 1 and row.channel not in channels:
+            raise PoisonError(f"channel {row.channel} is not one of the call's {len(channels) - 1}")
