@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.demo import assets
+from pipeline.replay import Replay
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.security import confluent_config
 from pipeline.runtime.settings import BrokerSettings, Settings
 from tests.integration.postgres import postgres
+from tests.integration.system import System, clip, replayed, running
 from topics import provision
 
 __all__ = ["kafka", "postgres"]  # fixtures
@@ -71,3 +74,28 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         yield Kafka(bootstrap_servers=broker.start(), folder=folder)
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
+    """Cut 14 s from a shipped call."""
+    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
+
+
+@pytest.fixture(scope="module")
+def replay() -> Replay:
+    """Run every stage in this process."""
+    return Replay(Settings())
+
+
+@pytest.fixture(scope="module")
+def expected(replay: Replay, call: assets.DemoCall) -> dict[str, Any]:
+    """Return the transcript of the call, undisturbed."""
+    return replayed(replay, call)
+
+
+@pytest.fixture(scope="module")
+def system(kafka: Kafka) -> Iterator[System]:
+    """Run every stage, with one partition and a short session."""
+    with running(kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)) as running_system:
+        yield running_system

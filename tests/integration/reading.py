@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
@@ -9,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.settings import Settings
+from pipeline.sink.stores.base import StoredCall
 from schemas.codec import Codec
 from schemas.records import LaneState
 from topics import topic
@@ -62,3 +64,12 @@ def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
     last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
     control = last.get(f"{call_id}/{CALL_CHANNEL}".encode())
     return control is not None and Codec().decode(control, LaneState).started is None
+
+
+def rows_of(found: StoredCall) -> StoredCall:
+    """Return the rows of a call without its id."""
+    rows = {
+        name: tuple(replace(row, call_id="") for row in getattr(found, name))
+        for name in ("segments", "gaps", "degraded", "events", "coverage")
+    }
+    return StoredCall(call=replace(found.call, call_id=""), **rows)

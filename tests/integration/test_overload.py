@@ -33,8 +33,8 @@ from pipeline.sink.stores.base import StoredCall
 from schemas.records import CallAudio, Channel
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed_offset, records_of
-from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
+from tests.integration.reading import committed_offset, records_of, rows_of
+from tests.integration.system import System, environment_of, replayed, running, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -49,32 +49,11 @@ Records = list[CallAudio]
 
 
 @pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
-    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
-
-
-@pytest.fixture(scope="module")
-def replay() -> Replay:
-    return Replay(Settings())
-
-
-@pytest.fixture(scope="module")
-def expected(replay: Replay, call: assets.DemoCall) -> dict[str, Any]:
-    return replayed(replay, call)
-
-
-@pytest.fixture(scope="module")
-def system(kafka: Kafka) -> Iterator[System]:
-    with running(kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)) as running_system:
-        yield running_system
-
-
-@pytest.fixture(scope="module")
 def plain(system: System, call: assets.DemoCall, expected: Any) -> StoredCall:
     """What the store holds of the call when its feed does everything right."""
     feed(system.settings, call, "plain")
     assert system.transcript("plain") == expected
-    return rows_of(system.settings, "plain")
+    return rows_of(stored(system.settings, "plain"))
 
 
 def feed(
@@ -110,16 +89,6 @@ def stored(settings: Settings, call_id: str) -> StoredCall:
     return found
 
 
-def rows_of(settings: Settings, call_id: str) -> StoredCall:
-    """Return the rows of a call without its id."""
-    found = stored(settings, call_id)
-    rows = {
-        name: tuple(replace(row, call_id="") for row in getattr(found, name))
-        for name in ("segments", "gaps", "degraded", "events", "coverage")
-    }
-    return StoredCall(call=replace(found.call, call_id=""), **rows)
-
-
 # -- feeds -----------------------------------------------------------------------------------------------------------
 
 
@@ -136,7 +105,7 @@ def test_missing_records_are_a_gap_of_their_channel(
 
     feed(system.settings, call, call_id, without)
     assert system.transcript(call_id)["segments"]
-    found = rows_of(system.settings, call_id)
+    found = rows_of(stored(system.settings, call_id))
     assert [(gap.channel, gap.start_sample, gap.end_sample, gap.sample_rate_hz, gap.reason) for gap in found.gaps] == [
         (channel, start * RECORD_SAMPLES, end * RECORD_SAMPLES, 8000, "missing_records") for start, end in holes
     ]
@@ -161,7 +130,7 @@ def test_repeats_and_late_records_are_dropped(system: System, call: assets.DemoC
 
     feed(settings, call, "repeated", repeated)
     system.transcript("repeated")
-    assert rows_of(settings, "repeated") == plain
+    assert rows_of(stored(settings, "repeated")) == plain
     written = len(records_of(settings, "call.segments"))
     deliver(settings, "repeated", everything, is_new=False)  # behind its end
     end = len(records_of(settings, "call.audio"))
@@ -171,7 +140,7 @@ def test_repeats_and_late_records_are_dropped(system: System, call: assets.DemoC
     segments = records_of(settings, "call.segments")[written:]
     assert {message.key() for message in segments} == {b"behind-it"}
     for call_id in ("repeated", "behind-it"):
-        assert rows_of(settings, call_id) == plain
+        assert rows_of(stored(settings, call_id)) == plain
     assert list(read_dead_letters(settings)) == []
 
 
@@ -196,7 +165,7 @@ def test_the_clock_of_a_feed_moves_no_sample(
 
     feed(system.settings, call, clock, misdated)
     system.transcript(clock)
-    assert rows_of(system.settings, clock) == plain
+    assert rows_of(stored(system.settings, clock)) == plain
 
 
 # -- admission -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -26,11 +25,10 @@ from pipeline.sink.stores import FILE, open_store
 from pipeline.sink.stores.base import StoredCall
 from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
-from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed_offset, records_of
-from tests.integration.system import System, clip, replayed, running, wait_for, wait_for_words
-from tests.integration.test_lost_partitions import another_worker, are_repeats, is_marked
+from tests.integration.reading import committed_offset, is_marked, records_of, rows_of
+from tests.integration.system import System, clip, replayed, wait_for, wait_for_words
+from tests.integration.test_lost_partitions import another_worker, are_repeats
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -54,29 +52,8 @@ WRITES: dict[str, tuple[str, type[Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
-    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
-
-
-@pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
     return clip(assets.calls()[0], 40.0, tmp_path_factory.mktemp("longer"))
-
-
-@pytest.fixture(scope="module")
-def replay() -> Replay:
-    return Replay(Settings())
-
-
-@pytest.fixture(scope="module")
-def expected(replay: Replay, call: assets.DemoCall) -> dict[str, Any]:
-    return replayed(replay, call)
-
-
-@pytest.fixture(scope="module")
-def system(kafka: Kafka) -> Iterator[System]:
-    with running(kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)) as running_system:
-        yield running_system
 
 
 @contextmanager
@@ -239,15 +216,6 @@ def stored(settings: Settings) -> dict[str, StoredCall]:
         return {one.call.call_id: one for one in found if one is not None}
     finally:
         store.close()
-
-
-def rows_of(found: StoredCall) -> StoredCall:
-    """Return the rows of a call without its id."""
-    rows = {
-        name: tuple(replace(row, call_id="") for row in getattr(found, name))
-        for name in ("segments", "gaps", "degraded", "events", "coverage")
-    }
-    return StoredCall(call=replace(found.call, call_id=""), **rows)
 
 
 class CommittedBackError(AssertionError):
