@@ -279,7 +279,13 @@ class CallFlow(Generic[S, W, R]):
     def _place(self) -> Place:
         """Return where a feed goes on."""
         logic = cast("FeedLogic[S, W, R]", self._logic)  # asked where there is a clock: of a stage that reads feeds
-        ends = {lane.channel: logic.read_to(lane.state) for lane in self._lanes.values() if lane.state is not None}
+        control = self._lanes[CALL_CHANNEL]
+        sample = control.anchor[0] if control.anchor else 0  # of a paused feed it is further than the audio
+        ends = {
+            lane.channel: max(logic.read_to(lane.state), -(-sample * lane.rate // control.rate))
+            for lane in self._lanes.values()
+            if lane.state is not None
+        }
         return Place(next_sequence=self._counts(), end_samples=ends)
 
     def _end(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:

@@ -109,8 +109,8 @@ class Feed:
     (``offset_samples``) is pushed like the others; what lies before its offset is left out.
     """
 
-    def __init__(self, call: CallDescription) -> None:
-        """Raise ValueError when the channels are not what call.audio carries."""
+    def __init__(self, call: CallDescription, *, is_paused: bool = False) -> None:
+        """Raise ValueError when the channels are not what call.audio carries. ``is_paused``: where it ``begins_at``."""
         _check_channels(call.channels)
         self._call = call
         self._ratios = tuple(channel.sample_rate_hz // call.clock_hz for channel in call.channels)
@@ -122,7 +122,7 @@ class Feed:
         self._sequences = {channel.channel: used.get(channel.channel, 0) for channel in call.channels} | {
             CALL_CHANNEL: 0
         }
-        self._is_paused = False
+        self._is_paused = is_paused
         self._is_open: bool | None = None  # None: not started
 
     @property

@@ -140,11 +140,13 @@ def records(
     feed_epoch: int = 1,
     next_control: int = 0,
     begins_at: Place | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[CallAudio]:
     """Yield the records of a call, from ``started`` to ``ended``.
 
     Raises InputError before the first record when an option does not fit the source. When the audio breaks off, yields
-    ``interrupted`` and raises DamagedAudioError.
+    ``interrupted`` and raises DamagedAudioError; when a source that cannot be read again ends because the feed ``is_stopped``,
+    FeedStopped.
     """
     call = describe(
         source,
@@ -155,36 +157,43 @@ def records(
         next_control=next_control,
         begins_at=begins_at,
     )
-    feed = Feed(call)
+    said, waiting = _controls_around(call.start, call.clock_hz, options.controls)
+    feed = Feed(call, is_paused=bool(said) and said[-1].control.kind == "pause")
     yield from feed.start()
     try:
-        yield from _body(feed, call, source, options.controls)
-    except DamagedAudioError:
+        yield from _audio(feed, source, waiting, clock_hz=call.clock_hz)
+        if begins_at is not None and is_stopped():
+            raise FeedStopped
+    except (DamagedAudioError, FeedStopped) as error:
         if begins_at is not None:
             yield from feed.flush()
-        yield from feed.interrupt("damaged")
+        yield from feed.interrupt("stopped" if isinstance(error, FeedStopped) else "damaged")
         raise
+    for timed in waiting:  # behind the end of the audio
+        yield from feed.control(timed.control)
     yield from feed.end()
 
 
-def _body(
-    feed: Feed, call: CallDescription, source: AudioSource, controls: tuple[TimedControl, ...]
-) -> Iterator[CallAudio]:
-    """Yield audio and control records; a block is split where a control record belongs."""
+def _controls_around(
+    start: int, clock_hz: int, controls: tuple[TimedControl, ...]
+) -> tuple[list[TimedControl], list[TimedControl]]:
+    """Return the pauses and resumes before ``start``, which an earlier feed has sent, and all controls from there on, in their order."""
+    ordered = sorted(controls, key=lambda timed: timed.at_seconds)
+    waiting = [timed for timed in ordered if round(timed.at_seconds * clock_hz) >= start]
+    said = ordered[: len(ordered) - len(waiting)]
+    return [timed for timed in said if timed.control.kind in ("pause", "resume")], waiting
+
+
+def _audio(feed: Feed, source: AudioSource, waiting: list[TimedControl], *, clock_hz: int) -> Iterator[CallAudio]:
+    """Yield audio and control records; a block is split where a control record belongs. Takes from ``waiting`` what it yields."""
     width = SAMPLE_BYTES[source.encoding]
-    waiting = sorted(controls, key=lambda timed: timed.at_seconds)
-    waiting = [timed for timed in waiting if round(timed.at_seconds * call.clock_hz) >= call.start]
     for blocks in source.blocks():
-        while (
-            waiting and (at := round(waiting[0].at_seconds * call.clock_hz)) <= feed.position + len(blocks[0]) // width
-        ):
+        while waiting and (at := round(waiting[0].at_seconds * clock_hz)) <= feed.position + len(blocks[0]) // width:
             cut = (at - feed.position) * width
             yield from feed.push([block[:cut] for block in blocks])
             yield from feed.control(waiting.pop(0).control)
             blocks = tuple(block[cut:] for block in blocks)
         yield from feed.push(blocks)
-    for timed in waiting:
-        yield from feed.control(timed.control)
 
 
 def feed_call(
@@ -210,7 +219,6 @@ def feed_call(
     sent = _Sent.since(begins_at or Place(), source)
     begin = sent.seconds
     reason = None
-    is_stopped = False
     stream = records(
         source,
         options,
@@ -219,15 +227,15 @@ def feed_call(
         feed_epoch=feed_epoch,
         next_control=next_control,
         begins_at=begins_at,
+        is_stopped=pace.is_stopped,
     )
     try:
         for record in stream:
             try:  # as a live feed: audio when its last sample has been captured
                 pace.wait(max(_end_seconds(record) - begin, 0.0))
             except FeedStopped:
-                is_stopped = True
-            if is_stopped and (begins_at is None or record.kind in ("ended", "interrupted")):
-                raise FeedStopped
+                if begins_at is None:
+                    raise
             delivery.send(record)
             sent.count(record)
             on_progress(sent.seconds)
@@ -235,7 +243,7 @@ def feed_call(
         reason = error.reason
     except FeedStopped:
         reason = "stopped"
-        if sent.last is not None:
+        if begins_at is None and sent.last is not None:
             record = sent.interruption("stopped")
             delivery.send(record)
             sent.count(record)

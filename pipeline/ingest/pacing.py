@@ -34,6 +34,10 @@ class Pace:
         self._wait_stopped = wait_stopped
         self._origin = origin
 
+    def is_stopped(self) -> bool:
+        """Return whether the feed was stopped."""
+        return self._wait_stopped(0.0)
+
     def wait(self, position_seconds: float) -> None:
         """Return when ``position_seconds`` is due. Raises FeedStopped."""
         remaining = 0.0

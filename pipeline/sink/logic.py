@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.core.ids import CALL_CHANNEL
+from pipeline.core.passing import check_sequence
 from pipeline.sink.stores.base import (
     Batch,
     CallChange,
@@ -85,12 +86,14 @@ def merge(call: CallRow | None, change: CallChange) -> CallRow:
     """Return the call after ``change``.
 
     Control records of a call are numbered on channel -1, so a repeat of an older one (a re-read after a crash) leaves
-    the call as it is: a complete call does not become live again because its start is read twice.
+    the call as it is: a complete call does not become live again because its start is read twice. A call has the channels that it
+    has started with. Raises PoisonError for a sequence so far ahead that every honest one behind it would be an older one.
     """
     known = call or CallRow(call_id=change.call_id)
     if change.state is None or change.sequence < known.sequence:
         return known
-    if change.started is not None:
+    check_sequence(change, known.sequence + 1)
+    if change.started is not None and not known.channels:
         known = replace(
             known,
             tenant=change.started.tenant,

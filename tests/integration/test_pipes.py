@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +139,54 @@ def test_a_pipe_takes_over_from_one_that_was_killed(
     write(second, samples[samples_of(system, call_id) :])
     assert ended(second)[0] == 0
     assert_whole(system, call_id, samples)
+
+
+def test_a_pipe_that_is_killed_before_it_feeds_anything_leaves_the_call_to_the_next(
+    system: System, samples: NDArray[np.int16]
+) -> None:
+    first = pipe(system, "thrice")
+    write(first, samples[: len(samples) // 3])
+    wait_for_samples(system, "thrice")
+    kill(first)
+    rest = samples[samples_of(system, "thrice") :]
+    second = pipe(system, "thrice", "--take-over")
+    os.kill(system.pid("vad"), signal.SIGSTOP)  # which the second one waits for
+    try:
+        write(second, rest[:8000])
+        wait_for(lambda: any(one.feed_epoch == 2 for one in records(system, "thrice")), SECONDS, "it says it is there")
+    finally:
+        kill(second)
+        os.kill(system.pid("vad"), signal.SIGCONT)
+    third = pipe(system, "thrice", "--take-over")
+    write(third, rest)
+    assert ended(third)[0] == 0
+    assert {record.feed_epoch for record in records(system, "thrice") if record.channel >= 0} == {1, 3}
+    assert_whole(system, "thrice", samples)
+
+
+def test_a_pipe_that_is_stopped_while_paused_is_paused_still_when_the_next_one_comes(
+    system: System, samples: NDArray[np.int16], tmp_path: Path
+) -> None:
+    """Where the pause ends is counted over both: nothing of it is recognised, and the positions are those of the recording."""
+    controls = tmp_path / "controls.jsonl"
+    controls.write_text(
+        '{"at_seconds": 3.0, "kind": "pause"}\n{"at_seconds": 9.0, "kind": "resume"}\n', encoding="utf-8"
+    )
+    cut = 6 * 8000
+    first = pipe(system, "paused", "--controls", str(controls))
+    write(first, samples[:cut])
+    wait_for(lambda: any(one.kind == "pause" for one in records(system, "paused")), SECONDS, "it is paused")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(SECONDS) == 130
+    first.communicate()
+    (stopped,) = [one for one in records(system, "paused") if one.kind == "interrupted"]
+    assert 3 * 8000 <= stopped.start_sample <= cut  # it may have been stopped before it had read all that was written
+    second = pipe(system, "paused", "--controls", str(controls))
+    write(second, samples[stopped.start_sample :])
+    assert ended(second)[0] == 0
+    system.transcript("paused")
+    fed = [one for one in records(system, "paused") if one.channel == 0 and one.audio is not None]
+    assert [one.kind for one in records(system, "paused") if one.kind in ("pause", "resume")] == ["pause", "resume"]
+    audio = b"".join(one.audio.data for one in fed if one.audio is not None)
+    assert audio == samples[: 3 * 8000, 0].tobytes() + samples[9 * 8000 :, 0].tobytes()
+    assert max(one.start_sample + len(one.audio.data) // 2 for one in fed if one.audio is not None) == len(samples)

@@ -6,10 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -24,8 +23,6 @@ from pipeline.bench.recordings import Recording
 from pipeline.bench.word_ends import true_words
 from pipeline.core.errors import FailedError, InputError
 from pipeline.runtime.settings import Settings
-
-LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # more than one spins, and counts as processor time
 
 
 def measure(
@@ -42,10 +39,7 @@ def measure(
     """
     catalogue(settings.asr)  # found, and downloaded where it must be, once for all processes
     workers = max(1, min(jobs, len(recordings)))
-    with (
-        _single_threaded(),
-        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_parent) as pool,
-    ):
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_parent) as pool:
         futures = [pool.submit(measure_one, recording, tuple(variants), settings) for recording in recordings]
         try:
             for future in as_completed(futures):
@@ -67,10 +61,7 @@ def measure_sounds(
     Raises NotReadyError when the model cannot be had or loaded, FailedError when a process dies.
     """
     names = tuple(sounds(1.0))
-    with (
-        _single_threaded(),
-        ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), _follow_parent) as pool,
-    ):
+    with ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), _follow_parent) as pool:
         futures = {
             (variant.policy, name, is_open): pool.submit(
                 listen, name, seconds, variant.applied(settings), is_forced_open=is_open
@@ -123,21 +114,6 @@ def _follow_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=follow, name="parent", daemon=True).start()
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Give processes that are started meanwhile an environment in which numeric libraries use one thread."""
-    before = {name: os.environ.get(name) for name in LIBRARY_THREADS}
-    os.environ.update(dict.fromkeys(LIBRARY_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @lru_cache(maxsize=2)

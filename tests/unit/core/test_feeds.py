@@ -127,6 +127,26 @@ def test_a_paused_call_may_be_silent() -> None:
     assert flow.idle_record(is_paused_too=True) is not None
 
 
+def test_a_feed_that_stops_while_paused_says_how_far_it_has_come() -> None:
+    """The next one goes on behind the pause, which is still on."""
+    call = replace(CALL, controls=((1.0, "pause", {}),))
+    log = [record for record in call.records() if record.kind != "ended"]
+    flow = flow_of(call)
+    fed(flow, call, log)
+    pause = next(record for record in log if record.kind == "pause")
+    stopped = replace(
+        pause,
+        kind="interrupted",
+        sequence=pause.sequence + 1,
+        start_sample=3 * 8000,
+        interrupted=Interrupted(reason="stopped"),
+    )
+    (effects,) = fed(flow, call, [stopped], first=len(log))
+    assert effects.standing is not None
+    assert effects.standing[0] == "interrupted"
+    assert effects.standing[1].end_samples == {0: 24_000, 1: 24_000}
+
+
 def test_nobody_else_decides_by_the_clock() -> None:
     flow = flow_of(CALL)
     fed(flow, CALL, CALL.records()[:3])

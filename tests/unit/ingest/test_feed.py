@@ -283,3 +283,43 @@ def test_what_was_read_of_a_damaged_pipe_is_fed_to_the_last_sample(tmp_path: Pat
         assert out.records[-1].start_sample == place.end_samples[0]
         ends.append(place.end_samples)
     assert ends == [{0: 8_000}, {0: 10_400}]  # a recording is read again, a pipe cannot be
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
+def test_a_pipe_that_breaks_off_while_paused_is_still_paused_when_the_next_one_comes(
+    recording: Path, is_stopped: bool
+) -> None:
+    """One that was stopped says how far it has come. Of one that was killed, nobody knows: the next one begins with the pause."""
+    controls = tuple(
+        TimedControl(at_seconds=at, control=Control(kind=kind)) for at, kind in ((0.5, "pause"), (1.5, "resume"))
+    )
+    first, second = Written(), Written()
+    with open_audio(recording) as source:  # 1.1 s
+        _, place = feed_call(
+            source,
+            FeedOptions(controls=controls),
+            call_id="c1",
+            delivery=first,
+            pace=Clock(stop_after=0.4).pace(),
+            capture_start_ms=0,
+            begins_at=Place(),
+        )
+    sent = [(record.kind, record.start_sample) for record in first.records if record.channel == -1]
+    assert sent == [("started", 0), ("pause", 4000), ("interrupted", 8800)]
+    assert place.end_samples == {0: 4000, 1: 4000}
+    stands = Place(next_sequence=place.next_sequence, end_samples=dict.fromkeys((0, 1), 8800 if is_stopped else 4000))
+    with open_audio(recording) as source:
+        fed, _ = feed_call(
+            source,
+            FeedOptions(controls=controls),
+            call_id="c1",
+            delivery=second,
+            pace=Clock().pace(),
+            capture_start_ms=0,
+            feed_epoch=2,
+            next_control=place.next_sequence[-1],
+            begins_at=stands,
+        )
+    audio = [record.start_sample for record in second.records if record.audio is not None]
+    assert min(audio) == 12000
+    assert fed.duration_seconds == (2.2 if is_stopped else 1.6)

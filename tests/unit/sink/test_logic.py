@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from pipeline.core.errors import PoisonError
 from pipeline.sink.logic import merge, plan
 from pipeline.sink.stores.base import CallRow
 from schemas.records import CallSegment, Ended, Started
@@ -43,6 +46,18 @@ def test_a_repeated_start_does_not_make_a_complete_call_live_again() -> None:
     assert call == fold(whole_call() + whole_call()[:5])
     assert call is not None
     assert call.state == "complete"
+
+
+def test_a_call_has_the_channels_that_it_has_started_with() -> None:
+    mono = replace(started(sequence=1), started=Started(channels=started().started.channels[:1]))
+    call = fold([started(), mono])
+    assert call is not None
+    assert [channel.role for channel in call.channels] == ["agent", "customer"]
+
+
+def test_a_control_record_that_would_make_repeats_of_all_others_is_refused() -> None:
+    with pytest.raises(PoisonError, match="sequence"):
+        fold([started(), ended(sequence=2**40)])
 
 
 def test_an_interrupted_call_becomes_live_when_resumed() -> None:
