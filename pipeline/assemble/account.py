@@ -70,13 +70,14 @@ class Account:
         ):
             stretch = waiting.pop(0)
             ledger.up_to(stretch.start, "non_speech")
+            inside = _within(spoken, stretch.end)
             if stretch.kind == "utterance":
                 margin = round(MARGIN_SECONDS * self.rate)
-                ledger.utterance(stretch.end, _within(spoken, stretch.end), _within(refused, stretch.end), margin)
-                spoken = tuple(one for one in spoken if one.start_sample >= stretch.end)
-                refused = tuple(one for one in refused if one.start_sample >= stretch.end)
+                ledger.utterance(stretch.end, inside, _within(refused, stretch.end), margin)
             else:
-                ledger.up_to(stretch.end, stretch.kind, stretch.reason)
+                ledger.missing(stretch, inside)
+            spoken = tuple(one for one in spoken if one.start_sample >= stretch.end)
+            refused = tuple(one for one in refused if one.start_sample >= stretch.end)
         is_long = self.silent_to - ledger.position >= LONGEST_SILENCE_SECONDS * self.rate
         if not waiting and open_utterance is None and (is_end or (is_long and not spoken and not refused)):
             ledger.up_to(self.silent_to, "non_speech")
@@ -106,6 +107,13 @@ class _Ledger:
             self._wordless(min(segment.start_sample, end), refused, margin)
             self.up_to(min(segment.end_sample, end), "segment")
         self._wordless(end, refused, margin)
+
+    def missing(self, stretch: Stretch, spoken: Sequence[Rejected]) -> None:
+        """Account for a gap or a pause. A recogniser whose input was deleted may have committed words of it before."""
+        for segment in sorted(spoken, key=lambda one: one.start_sample):
+            self.up_to(segment.start_sample, stretch.kind, stretch.reason)
+            self.up_to(min(segment.end_sample, stretch.end), "segment")
+        self.up_to(stretch.end, stretch.kind, stretch.reason)
 
     def _wordless(self, end: int, refused: Sequence[Rejected], margin: int) -> None:
         """Account for what lies before the next segment."""

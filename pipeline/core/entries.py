@@ -52,6 +52,13 @@ class LaneEntry(Generic[S]):
         """Return the next sequence of the lane's own channel, by writer."""
         return self.next_control if self.channel == CALL_CHANNEL else self.next_sequence
 
+    @property
+    def sample(self) -> int:
+        """Return the sample of the lane's last input record; where it has heard nothing, that at which the channel begins."""
+        if self.anchor is not None:
+            return self.anchor[0]
+        return self.lane.channel.offset_samples if self.lane is not None else 0
+
     def capture_time_ms(self, sample: int) -> int:
         """Return when ``sample`` was captured, by the lane's last input record; ms since the epoch, 0 when unknown."""
         if self.anchor is None:
@@ -71,13 +78,16 @@ class LaneEntry(Generic[S]):
             "capture_time_ms": self.capture_time_ms(draft.start_sample),
         }
 
-    def skipped(self, *, has_hole: bool) -> int:
-        """Return how many outputs are skipped because of a hole before the next record.
+    def skipped(self, offset: int, *, has_hole: bool) -> int:
+        """Return how many outputs are skipped because of a hole before the next record, which is at ``offset``.
 
         Where records that the state needed were deleted, outputs behind the state had been written from them. Their sequences must not
-        be used again for others.
+        be used again for others. What is new below where the state stands is in another log: the topic was deleted and made again.
         """
-        return OVERTAKEN if self.is_overtaken and has_hole else 0
+        if not has_hole:
+            return 0
+        self.is_overtaken |= self.unproved_from is not None and offset < self.unproved_from
+        return OVERTAKEN if self.is_overtaken else 0
 
     def prove(self) -> None:
         """Note that a record of the channel came behind the state, and was used."""

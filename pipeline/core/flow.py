@@ -126,10 +126,9 @@ class CallFlow(Generic[S, W, R]):
         if control is None or self.is_ended or (last is not None and offset <= last):
             return effects
         self._poison_offset = offset
-        sample = control.anchor[0] if control.anchor else 0
         body = Degraded(stage=self._stage, reason=reason, topic=topic, partition=partition, offset=offset)
         effects.outputs.append(
-            self._stamp(control, Draft(kind="degraded", start_sample=sample, body={"degraded": body}))
+            self._stamp(control, Draft(kind="degraded", start_sample=control.sample, body={"degraded": body}))
         )
         control.is_dirty = True
         self._settle(effects)
@@ -187,13 +186,12 @@ class CallFlow(Generic[S, W, R]):
         check_sequence(record, expected)
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
-        skipped = lane.skipped(has_hole=record.sequence > expected)
+        skipped = lane.skipped(offset, has_hole=record.sequence > expected)
         state, outputs = lane.state, list[Draft]()
         assert state is not None
         is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
         if record.sequence > expected:
-            start = lane.anchor[0] if lane.anchor else record.start_sample
-            gap = gap_before(record, start, is_overtaken=skipped > 0)
+            gap = gap_before(record, lane.sample, is_overtaken=skipped > 0)
             state = yield from self._run(self._logic.plan(state, gap), outputs)
         if record.kind in self._logic.kinds:
             state = yield from self._run(self._logic.plan(state, record), outputs)
@@ -204,10 +202,10 @@ class CallFlow(Generic[S, W, R]):
         lane.anchor = (record.start_sample, record.capture_time_ms)
         lane.next_sequence[writer] = record.sequence + 1
         self._hold(lane, Held(writer, record.sequence, False, offset))
+        lane.output_sequence += skipped
         if is_rebuilt:
             return
         self._hear_again(effects)
-        lane.output_sequence += skipped
         effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         lane.is_dirty |= any(draft.counted for draft in outputs) or len(lane.held) >= MAX_HELD
 
@@ -216,8 +214,7 @@ class CallFlow(Generic[S, W, R]):
         if self._clocks and self._feeds.state == INTERRUPTED:
             self._feeds.follow("resumed")
             control = self._lanes[CALL_CHANNEL]
-            start = control.anchor[0] if control.anchor else 0
-            effects.outputs.append(self._stamp(control, Draft(kind="resumed", start_sample=start)))
+            effects.outputs.append(self._stamp(control, Draft(kind="resumed", start_sample=control.sample)))
             control.is_dirty = True
             effects.standing = (LIVE, self._place())
 
@@ -280,9 +277,8 @@ class CallFlow(Generic[S, W, R]):
         """Return where a feed goes on."""
         logic = cast("FeedLogic[S, W, R]", self._logic)  # asked where there is a clock: of a stage that reads feeds
         control = self._lanes[CALL_CHANNEL]
-        sample = control.anchor[0] if control.anchor else 0  # of a paused feed it is further than the audio
-        ends = {
-            lane.channel: max(logic.read_to(lane.state), -(-sample * lane.rate // control.rate))
+        ends = {  # of a paused feed the control lane is further than the audio
+            lane.channel: max(logic.read_to(lane.state), -(-control.sample * lane.rate // control.rate))
             for lane in self._lanes.values()
             if lane.state is not None
         }

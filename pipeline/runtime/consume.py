@@ -28,6 +28,7 @@ from pipeline.runtime.read import decode, open_consumer, partitions_of
 from pipeline.runtime.retention import RetentionWatch
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.stopping import STOP_SECONDS, stop_by_signal
+from pipeline.runtime.topic_watch import TopicWatch
 from schemas.codec import Codec, CodecError
 from schemas.records import CallSegment, DeadLetter, Degraded
 from topics import topic
@@ -113,6 +114,7 @@ class _Runner:
         self._owned: set[int] = set()
         self._killers = Killers(max_deaths=settings.runtime.max_deaths, max_batch=limits.max_records)
         self._retention = RetentionWatch(TOPIC)
+        self._watch = TopicWatch(self._topic)
         self._settings = settings
         self._consumer = open_consumer(settings, _config(settings))
 
@@ -123,6 +125,9 @@ class _Runner:
                 [self._topic], on_assign=self._gained, on_revoke=self._given_up, on_lost=self._given_up
             )
             while not self._stop.is_set():
+                if made_again := self._watch.look(self._consumer):
+                    self._early.clear()
+                    self._killers.gained(self._consumer, made_again)
                 self._take(self._gather())
         finally:
             self._consumer.close()

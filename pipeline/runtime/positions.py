@@ -23,6 +23,9 @@ class Positions:
         self._app = app
         self._topic = topic
         self._is_missing = False
+        self._is_made_again = (
+            False  # commits are of the log that was deleted: one may have been under way when the broker forgot them
+        )
         self._has_asked = False
 
     async def starts(self, max_deaths: int) -> dict[int, Start]:
@@ -39,7 +42,7 @@ class Positions:
         committed = await self._committed(assigned)
         starts = {}
         for tp in assigned:
-            known = committed.get(tp)
+            known = None if self._is_made_again else committed.get(tp)
             # A commit behind the end is one of a topic that was deleted and made again.
             offset = max(first[tp], known.offset) if known is not None and known.offset <= end[tp] else first[tp]
             attempts = Attempts()
@@ -47,6 +50,7 @@ class Positions:
                 attempts = Attempts.parse(known.metadata).started(max_deaths)
             starts[tp.partition] = Start(offset=offset, first=first[tp], end=end[tp], attempts=attempts)
         await self._commit({number: (start.offset, start.attempts.to_text()) for number, start in starts.items()})
+        self._is_made_again = False
         return starts
 
     async def take_in_hand(self, start: Start, partition: int, *, offset: int, head: int) -> bool:
@@ -85,7 +89,7 @@ class Positions:
         """Look after the topic, every few seconds: say that it is missing, and join the group anew when it is there again.
 
         Who handed the partitions out left a missing topic's out, and a static member gets the same ones again after a restart. So a
-        worker without any asks once, too.
+        worker without any asks once, too. One that was deleted and made again is another log, and is read from its beginning.
         """
         thread = self._app.consumer._thread
         consumer = thread._ensure_consumer()
@@ -98,8 +102,8 @@ class Positions:
                 await thread.call_thread(_refresh, consumer._client)
             if consumer.partitions_for_topic(self._topic):
                 log.warning("topic %s is there again", self._topic)
-                self._is_missing, self._has_asked = False, False
-        if not self._is_missing and not self._has_asked and not self._assigned():
+                self._is_missing, self._is_made_again, self._has_asked = False, True, False
+        if not self._is_missing and not self._has_asked and (self._is_made_again or not self._assigned()):
             self._has_asked = True
             await thread.call_thread(_rejoin, consumer._coordinator)
 

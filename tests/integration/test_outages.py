@@ -323,24 +323,6 @@ def test_a_deleted_topic_that_no_stage_reads_is_named(kafka: Kafka) -> None:
     wait_for(lambda: f"topic {name} is missing: callscribe topics apply" in problems(settings), SECONDS, "it is named")
 
 
-def test_a_deleted_topic_is_named_and_waited_for(
-    kafka: Kafka, system: System, call: assets.DemoCall, expected: Any
-) -> None:
-    settings = system.settings
-    name = topic("call.speech").full_name(settings.topics.prefix)
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    for future in admin.delete_topics([name]).values():
-        future.result()
-    wait_for(lambda: f"topic {name} is missing" in problems(settings), SECONDS, "status names the topic")
-    assert not _status(settings)["is_ready"]
-    apply_topics(settings)
-    wait_for(lambda: problems(settings) == "", SECONDS, "it is there again")
-    feed = HalfFed(settings, call, "behind-a-deleted-topic")
-    feed.first_half()
-    feed.rest()
-    assert system.transcript(feed.call_id) == expected
-
-
 def test_the_disk_of_an_sqlite_store_is_full(
     kafka: Kafka, tmp_path: Path, call: assets.DemoCall, expected: Any
 ) -> None:
