@@ -53,6 +53,9 @@ class SchemaSource(Protocol):
     def schema_of(self, schema_id: int) -> str:
         """Return the JSON text of a writer's schema. Raises UnknownSchemaError."""
 
+    def known_schema_of(self, schema_id: int) -> str | None:
+        """Return what `schema_of` would, without waiting for anybody; None where somebody must be asked. Raises UnknownSchemaError."""
+
 
 class RepositorySchemas:
     """Fixed ids from the repository, those of released versions included: no registry needed."""
@@ -70,6 +73,10 @@ class RepositorySchemas:
         if schema_id in released_ids():
             return released_schema_text(*released_ids()[schema_id])
         raise UnknownSchemaError(f"schema id {schema_id} is not one of this version's; a newer one may have written it")
+
+    def known_schema_of(self, schema_id: int) -> str:
+        """Return the schema with a fixed id. Raises UnknownSchemaError."""
+        return self.schema_of(schema_id)
 
 
 def _parse(text: str) -> Schema:
@@ -107,6 +114,15 @@ class Codec:
 
     def decode(self, data: bytes | None, kind: type[R]) -> R:
         """Return the record of framed bytes. Raises CodecError (UnknownSchemaError for an unknown id)."""
+        record = self._decode(data, kind, self._source.schema_of)
+        assert record is not None
+        return record
+
+    def decode_known(self, data: bytes | None, kind: type[R]) -> R | None:
+        """Return the record as `decode` does, but None where the schema source would have to ask somebody. Raises CodecError."""
+        return self._decode(data, kind, self._source.known_schema_of)
+
+    def _decode(self, data: bytes | None, kind: type[R], schema_of: Callable[[int], str | None]) -> R | None:
         if not data:
             raise CodecError("the value is empty")
         if len(data) < HEADER.size or data[0] != MAGIC:
@@ -114,18 +130,24 @@ class Codec:
         schema_id = HEADER.unpack_from(data)[1]
         schemas = self._writers.get((schema_id, kind.__name__))
         if schemas is None:
-            schemas = self._writers[schema_id, kind.__name__] = self._resolution(schema_id, kind)
+            text = schema_of(schema_id)
+            if text is None:
+                return None
+            schemas = self._writers[schema_id, kind.__name__] = self._resolution(schema_id, text, kind)
         writer, reader = schemas
         return _read(
             lambda body: fastavro.schemaless_reader(body, writer, reader), io.BytesIO(data[HEADER.size :]), kind
         )
 
-    def _resolution(self, schema_id: int, kind: type[R]) -> tuple[Schema, Schema | None]:
+    def _resolution(self, schema_id: int, text: str, kind: type[R]) -> tuple[Schema, Schema | None]:
         """Return the schema that values of ``schema_id`` were written with, and today's where that is another one.
 
         Resolving a schema against itself would double the time of reading.
         """
-        writer = _parse(self._source.schema_of(schema_id))
+        try:
+            writer = _parse(text)
+        except Exception as error:  # anybody may register anything, and fastavro raises whatever that leads to
+            raise CodecError(f"schema id {schema_id} is not readable Avro: {type(error).__name__}") from error
         if isinstance(writer, dict) and writer.get("name") != f"callscribe.{kind.__name__}":
             raise CodecError(f"the value is a {writer.get('name')}, not a callscribe.{kind.__name__}")
         reader = _reader(kind.__name__)

@@ -1,7 +1,8 @@
 """Schema ids from a Confluent-compatible registry over REST.
 
 Source: "Schema Registry API Reference" (Confluent): subjects, schemas by id, compatibility. The subject of a topic's
-values is ``<topic>-value`` (TopicNameStrategy). Ids and schemas never change once given, so both are kept for ever.
+values is ``<topic>-value`` (TopicNameStrategy). Ids and schemas never change once given, so both are kept for ever; that an id is
+unknown is believed for a minute.
 
     RegistryError
     ├── RegistryUnreachableError     no answer, or an answer no registry gives
@@ -13,7 +14,9 @@ values is ``<topic>-value`` (TopicNameStrategy). Ids and schemas never change on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +25,11 @@ from schemas import schema_text
 from schemas.codec import UnknownSchemaError
 
 TIMEOUT_SECONDS = 10.0
+UNKNOWN_SECONDS = 60.0  # so long an id is not asked for again that the registry did not know
+MAX_UNKNOWN = 10_000  # ids; garbage may name any
+MAX_ID = (
+    2**31 - 1
+)  # ids are positive ints of Java; what is no int is answered with a plain 404, not with SCHEMA_NOT_FOUND
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 SUBJECT_NOT_FOUND, VERSION_NOT_FOUND, SCHEMA_NOT_FOUND = 40401, 40402, 40403
 
@@ -184,14 +192,24 @@ class RegistrySchemas:
     """A `schemas.codec.SchemaSource` that asks a registry.
 
     ``subjects`` are the subjects of each record (``CallAudio``): a record on several topics has several, which share
-    one id because the registry numbers contents. Ids and schemas are cached for ever.
+    one id because the registry numbers contents. Ids and schemas are cached for ever, ids that the registry does not know for
+    `UNKNOWN_SECONDS`. Threads may share it.
     """
 
-    def __init__(self, registry: Registry, subjects: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        subjects: Mapping[str, tuple[str, ...]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
         self._subjects = subjects
+        self._clock = clock
         self._ids: dict[str, int] = {}
         self._schemas: dict[int, str] = {}
+        self._unknown: dict[int, tuple[float, str]] = {}  # until when, and why; the oldest first
+        self._changing = threading.Lock()
 
     def id_of(self, name: str) -> int:
         """Return the registry's id of record ``name``.
@@ -204,9 +222,36 @@ class RegistrySchemas:
 
     def schema_of(self, schema_id: int) -> str:
         """Return the schema with an id. Raises UnknownSchemaError, RegistryUnreachableError, RegistryRefusedError."""
-        if schema_id not in self._schemas:
-            self._schemas[schema_id] = self._registry.schema_of(schema_id)
-        return self._schemas[schema_id]
+        known = self.known_schema_of(schema_id)
+        if known is not None:
+            return known
+        try:
+            schema = self._registry.schema_of(schema_id)
+        except UnknownSchemaError as error:
+            self._remember_unknown(schema_id, str(error))
+            raise
+        self._schemas[schema_id] = schema
+        return schema
+
+    def known_schema_of(self, schema_id: int) -> str | None:
+        """Return the schema with an id, None where the registry must be asked. Raises UnknownSchemaError."""
+        schema = self._schemas.get(schema_id)
+        if schema is not None:
+            return schema
+        if schema_id > MAX_ID:
+            raise UnknownSchemaError(f"no registry gives schema id {schema_id}")
+        until, reason = self._unknown.get(schema_id, (0.0, ""))
+        if reason and self._clock() < until:
+            raise UnknownSchemaError(reason)
+        return None
+
+    def _remember_unknown(self, schema_id: int, reason: str) -> None:
+        now = self._clock()
+        with self._changing:
+            self._unknown.pop(schema_id, None)
+            self._unknown[schema_id] = (now + UNKNOWN_SECONDS, reason)
+            while len(self._unknown) > MAX_UNKNOWN or next(iter(self._unknown.values()))[0] <= now:
+                del self._unknown[next(iter(self._unknown))]
 
     def close(self) -> None:
         """Close the connections; what is cached stays usable."""

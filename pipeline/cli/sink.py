@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def run_sink(settings: Settings, status_file: Path | None, patience_seconds: float) -> None:
     """Write call.segments to the store until SIGTERM.
 
-    Raises NotReadyError when the broker or the store is not there at the start, and not within ``patience_seconds``.
+    Raises NotReadyError when the broker, the store or the registry is not there at the start, and not within ``patience_seconds``.
     """
     from pipeline.runtime import logs
     from pipeline.runtime.consume import consume
@@ -35,7 +35,7 @@ def run_sink(settings: Settings, status_file: Path | None, patience_seconds: flo
     patiently(sink.open, patience_seconds)
     wait_for_topics(settings, patience_seconds)
     try:
-        codec = Codec(patiently(lambda: schema_source(settings), patience_seconds))
+        codec = Codec(patiently(lambda: schema_source(settings, is_writer=True), patience_seconds))
         consume(settings, write=sink.write, on_assigned=assigned, codec=codec)
     finally:
         sink.close()

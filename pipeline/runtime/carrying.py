@@ -31,6 +31,7 @@ from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import dead_letter
 from pipeline.runtime.inference import Inference
 from pipeline.runtime.lane_states import LaneStates
+from pipeline.runtime.lookups import Lookups
 from pipeline.runtime.outbox import Burst, Outbox
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.settings import Settings
@@ -65,6 +66,7 @@ class Carrier:
         prefix = settings.topics.prefix
         self._spec = spec
         self._codec = codec
+        self._lookups = Lookups(codec)
         self._outbox = outbox
         self._states = states
         self._inference = inference
@@ -152,7 +154,7 @@ class Carrier:
         try:
             if self._is_condemned(message.partition, message.offset):
                 raise CondemnedError
-            record = self._codec.decode(message.value, self._spec.reads)
+            record = await self._lookups.decode(message.value, self._spec.reads)
             check_key(record, flow.call_id)
             reach(self._spec.name, "decoded", message.offset)
             steps = flow.feed(record, message.offset)

@@ -86,11 +86,12 @@ def subjects(prefix: str) -> dict[str, tuple[str, ...]]:
 def schema_source(settings: Settings, *, is_writer: bool = False) -> SchemaSource:
     """Return where schema ids come from: the registry when one is configured, else the repository.
 
-    For a writer every id is asked for at once. Raises NotReadyError when the registry cannot be asked.
+    For a worker (``is_writer``) every id is asked for at once. Raises NotReadyError when the registry cannot be asked then, or lacks
+    a schema.
     """
     if not settings.schemas.registry_url:
         return RepositorySchemas()
-    from schemas.registry import Registry, RegistrySchemas
+    from schemas.registry import Registry, RegistryError, RegistrySchemas
 
     registry = Registry(
         settings.schemas.registry_url,
@@ -99,7 +100,11 @@ def schema_source(settings: Settings, *, is_writer: bool = False) -> SchemaSourc
     )
     source = RegistrySchemas(registry, subjects(settings.topics.prefix))
     if is_writer:
-        source.preload()  # a worker must not wait for the registry in the middle of its records
+        try:
+            source.preload()  # a worker must not wait for the registry in the middle of its records
+        except RegistryError as error:
+            source.close()
+            raise NotReadyError(str(error)) from error
     return source
 
 

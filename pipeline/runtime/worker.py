@@ -21,6 +21,7 @@ from pipeline.core.feeds import INTERRUPTED
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.attempts import Start
+from pipeline.runtime.burials import Burials
 from pipeline.runtime.carrying import Carrier
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.ended import EndedCalls
@@ -91,6 +92,7 @@ class StageWorker:
         self._carrier = Carrier(
             spec, settings, codec, outbox, self._states, self._inference, self._pulse, self._is_condemned
         )
+        self._burials = Burials(self._carrier.bury, self._release)
         self._generation = -1
         self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
         self._ledgers: dict[int, Ledger] = {}
@@ -172,10 +174,9 @@ class StageWorker:
             try:
                 call_id = call_id_of_key(record.key)
             except PoisonError as error:
-                await self._carrier.bury(record, error)
+                await self._burials.begin(record, error)
                 if self._ledgers is not ledgers:
                     return
-                self._release(record.partition, record.offset)
                 continue
             is_careful = start is not None and start.is_careful(record.offset)
             if is_careful and not await self._take_in_hand(record, ledgers):
@@ -267,7 +268,7 @@ class StageWorker:
         tasks = [call.task for call in calls.values() if call.task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._burials.cancel(), return_exceptions=True)
         for call in calls.values():
             self._leave(call, len(call.inside))
         self._ended.clear()

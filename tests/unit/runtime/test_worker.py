@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline import stages
+from pipeline.core.errors import NotReadyError
+from pipeline.runtime import burials
 from pipeline.runtime import worker as module
+from pipeline.runtime.burials import MAX_BYTES, MAX_RECORDS
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import Fetched
 from pipeline.runtime.worker import StageWorker
@@ -99,7 +102,11 @@ def made(outbox: Outbox) -> tuple[App, StageWorker]:
 
 
 def fetched(count: int, key: Callable[[int], bytes]) -> Fetched:
-    return Fetched(1, [Record("speech", 0, number, key(number)) for number in range(count)])
+    return fetched_from(0, count, key)
+
+
+def fetched_from(first: int, count: int, key: Callable[[int], bytes]) -> Fetched:
+    return Fetched(1, [Record("speech", 0, number, key(number)) for number in range(first, first + count)])
 
 
 async def turns(condition: Callable[[], bool]) -> None:
@@ -111,8 +118,8 @@ async def turns(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to that")
 
 
-def call_tasks() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task.get_name().startswith("call ")]
+def tasks(kind: str) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith(kind)]
 
 
 @pytest.mark.parametrize("calls", [1, 7, 100])
@@ -130,7 +137,7 @@ def test_a_worker_with_a_backlog_lets_go_of_all_of_it(calls: int, is_end: bool) 
         await (app.on_before_shutdown.send() if is_end else app.on_partitions_revoked.send(revoked={"p0"}))
         await turns(accepting.done)
         assert (worker._room.inside, worker._room.inside_bytes) == (0, 0)
-        assert call_tasks() == []
+        assert tasks("call ") == []
         assert worker._calls == {}
         assert worker._ledgers == {}
         assert app.released == ({"p0": 3} if is_end else {})  # what is released is committed by an orderly end
@@ -143,17 +150,76 @@ def test_nothing_behind_a_record_without_a_call_is_taken_in_after_a_rebalance() 
         outbox = Outbox()
         app, worker = made(outbox)
         accepting = asyncio.ensure_future(
-            worker._accept(fetched(3, lambda number: b"call" if number else b"\xff no id"))
+            worker._accept(fetched(MAX_RECORDS + 2, lambda number: b"call" if number > MAX_RECORDS else b"\xff no id"))
         )
-        await turns(lambda: outbox.sent == 1)
+        await turns(lambda: outbox.sent == MAX_RECORDS)
+        assert not accepting.done()
         await app.on_partitions_revoked.send(revoked={"p0"})
         outbox.never.set()
         await turns(accepting.done)
         assert worker._calls == {}
         assert worker._ledgers == {}
-        assert call_tasks() == []
+        assert tasks("call ") == tasks("burial") == []
+        assert outbox.sent == MAX_RECORDS
+        assert app.released == {}
 
     asyncio.run(work())
+
+
+def test_records_without_a_call_hold_up_nobody() -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        app, worker = made(outbox)
+        place = (worker._input_name, 0)
+        await worker._accept(fetched(MAX_RECORDS + 1, lambda number: b"\xff" if number < MAX_RECORDS else b"call"))
+        await turns(lambda: outbox.sent == MAX_RECORDS + 1)  # the call's letter too
+        assert app.released == {}
+        outbox.never.set()
+        await turns(lambda: app.released == {place: MAX_RECORDS + 1})
+        assert tasks("burial") == []
+        assert worker._carrier.counts["rejected"] == MAX_RECORDS + 1
+        await worker._accept(
+            fetched_from(MAX_RECORDS + 1, 3 * MAX_RECORDS, lambda number: b"\xff")
+        )  # there is room again
+        await turns(lambda: app.released == {place: 4 * MAX_RECORDS + 1})
+
+    asyncio.run(work())
+
+
+def test_large_records_without_a_call_are_few_at_a_time() -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        app, worker = made(outbox)
+        value = bytes(MAX_BYTES // 2)
+        records = [Record("speech", 0, number, b"\xff", value) for number in range(5)]
+        accepting = asyncio.ensure_future(worker._accept(Fetched(1, records)))
+        await turns(lambda: outbox.sent == 2)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert outbox.sent == 2
+        await app.on_before_shutdown.send()
+        await turns(accepting.done)
+        assert (worker._burials._room.inside, worker._burials._room.inside_bytes) == (0, 0)
+
+    asyncio.run(work())
+
+
+def test_a_record_whose_dead_letter_is_lost_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[BaseException] = []
+    monkeypatch.setattr(burials, "exit_hard", errors.append)
+
+    class Losing(Outbox):
+        async def delivered(self) -> None:
+            raise NotReadyError("lost")
+
+    async def work() -> None:
+        app, worker = made(Losing())
+        await worker._accept(fetched(1, lambda number: b"\xff"))
+        await turns(lambda: bool(errors))
+        assert app.released == {}
+
+    asyncio.run(work())
+    assert [str(error) for error in errors] == ["lost"]
 
 
 def test_a_call_of_which_nothing_was_usable_is_not_kept() -> None:
@@ -163,7 +229,7 @@ def test_a_call_of_which_nothing_was_usable_is_not_kept() -> None:
         _, worker = made(outbox)
         await worker._accept(fetched(3 * ROOM, lambda number: f"call-{number % 10}".encode()))
         await turns(lambda: worker._room.inside == 0 and not worker._calls)
-        assert call_tasks() == []
+        assert tasks("call ") == []
         assert worker._carrier.counts == {"records": 3 * ROOM, "rejected": 3 * ROOM, "repeats": 0}
 
     asyncio.run(work())

@@ -119,6 +119,17 @@ def test_ids_may_come_from_elsewhere() -> None:
         CODEC.decode(data, records.CallState)
 
 
+@pytest.mark.parametrize("text", ["no json", '"nobody"', '{"type": "record", "name": "no name", "fields": []}', "[]"])
+def test_what_others_have_registered_harms_nobody(text: str) -> None:
+    class Theirs(RepositorySchemas):
+        def schema_of(self, schema_id: int) -> str:
+            return text
+
+    for decode in (Codec(Theirs()).decode, Codec(Theirs()).decode_known):
+        with pytest.raises(CodecError):
+            decode(b"\0\0\0\0\x01junk", records.CallState)
+
+
 def test_a_writer_with_an_unknown_field_is_read() -> None:
     """A newer writer: its additions are passed over (Avro specification, "Schema Resolution")."""
 

@@ -14,6 +14,7 @@ from pipeline.core.errors import FailedError, NotReadyError, UsageError
 from pipeline.runtime.provisioning import schema_source, subjects
 from pipeline.runtime.settings import SchemaSettings, Settings
 from schemas import REPOSITORY_IDS, schema_text
+from schemas import registry as module
 from schemas.codec import Codec, CodecError, RepositorySchemas, UnknownSchemaError
 from schemas.records import CallState
 from schemas.registry import (
@@ -123,6 +124,63 @@ def test_an_outage_is_no_fault_of_the_record_and_is_not_remembered(server: Regis
         assert not isinstance(caught.value, CodecError)
     server.failure = None
     assert json.loads(source.schema_of(number)) == json.loads(schema_text("CallState"))
+
+
+def test_an_id_that_the_registry_does_not_know_is_asked_for_once_a_minute(
+    server: RegistryServer, registry: Registry
+) -> None:
+    now = 1000.0
+    source = RegistrySchemas(registry, {"CallState": (SUBJECT,)}, clock=lambda: now)
+    codec, garbage = Codec(source), b"\0\0\0\0\x01"
+    assert codec.decode_known(garbage, CallState) is None
+    for second in range(60):
+        now = 1000.0 + second
+        with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
+            codec.decode(garbage, CallState)
+        with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
+            codec.decode_known(garbage, CallState)
+    assert len(server.requests) == 1
+    registry.register(SUBJECT, schema_text("CallState"))
+    now = 1060.0
+    data = codec.encode(STATE)
+    assert codec.decode_known(data, CallState) is None
+    assert codec.decode(data, CallState) == codec.decode_known(data, CallState) == STATE
+
+
+def test_of_unknown_ids_only_so_many_are_remembered(
+    server: RegistryServer, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_UNKNOWN", 3)
+    now = 0.0
+    source = RegistrySchemas(registry, {}, clock=lambda: now)
+    for schema_id in (1, 2, 3, 4, 4, 3):
+        with pytest.raises(UnknownSchemaError):
+            source.schema_of(schema_id)
+    assert len(server.requests) == 4
+    assert list(source._unknown) == [2, 3, 4]
+    now = 61.0
+    with pytest.raises(UnknownSchemaError):
+        source.schema_of(5)
+    assert list(source._unknown) == [5]
+
+
+def test_what_can_be_no_id_is_not_asked_for(server: RegistryServer, registry: Registry) -> None:
+    """A registry in Java answers a number that is no int with a 404 that looks like an outage."""
+    codec = Codec(RegistrySchemas(registry, {}))
+    for decode in (codec.decode, codec.decode_known):
+        with pytest.raises(UnknownSchemaError, match="no registry gives schema id 2147483648"):
+            decode(b"\0\x80\0\0\0", CallState)
+    assert server.requests == []
+
+
+def test_a_writer_waits_for_its_registry(server: RegistryServer) -> None:
+    settings = Settings(schemas=SchemaSettings(registry_url=server.url))
+    server.failure = (503, b"")
+    with pytest.raises(NotReadyError, match="answers HTTP 503"):
+        schema_source(settings, is_writer=True)
+    server.failure = None
+    with pytest.raises(NotReadyError, match="is not registered"):
+        schema_source(settings, is_writer=True)
 
 
 def test_nobody_listens() -> None:
