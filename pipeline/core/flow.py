@@ -107,6 +107,7 @@ class CallFlow(Generic[S, W, R]):
         if self._feeds.is_superseded(record, offset):
             effects.drop(offset)
             return effects
+        effects.is_heard = True
         if record.channel == CALL_CHANNEL:
             yield from self._feed_control(record, writer, offset, effects)
         else:
@@ -145,9 +146,13 @@ class CallFlow(Generic[S, W, R]):
         return not self._references and (self._started is None or self._feeds.state == INTERRUPTED)
 
     def idle_record(self, *, is_paused_too: bool) -> CallAudio | None:
-        """Return the record that closes a silent feed; None where there is none to close. Paused feeds may be silent."""
+        """Return the record that closes a silent feed; None where there is none to close. Paused feeds may be silent.
+
+        One that was closed may have left a lane open for which that was void, as it had heard more.
+        """
         states = (LIVE, PAUSED) if is_paused_too else (LIVE,)
-        if self._started is None or self.is_ended or self._feeds.state not in states or not self._clocks:
+        is_open = self._feeds.state in states or (self._feeds.state == INTERRUPTED and bool(self._references))
+        if self._started is None or self.is_ended or not is_open or not self._clocks:
             return None
         control, clock = self._lanes[CALL_CHANNEL], self._clocks[0]
         sample, time_ms = control.anchor or (0, 0)

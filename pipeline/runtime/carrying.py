@@ -43,10 +43,11 @@ log = logging.getLogger("callscribe.worker")
 
 @dataclass(slots=True, kw_only=True)
 class Carried:
-    """What a burst came to: the offsets that nothing depends on any more, and where the call ended if it did."""
+    """What a burst came to: the offsets that nothing depends on any more, where the call ended if it did, whether its feed was heard."""
 
     released: list[int] = field(default_factory=list)
     ended_offset: int | None = None
+    is_heard: bool = False
 
 
 class Carrier:
@@ -93,6 +94,7 @@ class Carrier:
             reach(stage, "stepped")
             self._pulse.check()
             has_outputs |= bool(effects.outputs)
+            carried.is_heard |= effects.is_heard
             for output in effects.outputs:
                 await self._send(flow, partition, output, burst)
             if effects.standing is not None:

@@ -103,6 +103,7 @@ class StageWorker:
         self._silence = Silence()
         self._in_hand: set[int] = set()  # partitions whose commit names a record that is being processed
         self._sweeps = 0
+        self._ends: dict[int, int] = {}  # of the input, at the sweep before
         self._taking_over = asyncio.Lock()
         self._retention = RetentionWatch(topics.topic(spec.input))
         self._room = Room(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
@@ -224,6 +225,7 @@ class StageWorker:
                 return
             await self._drop_calls()
             self._generation = generation
+            self._ends = {}
             self._silence.restart()
             for known in self._states.calls():
                 if not self._ended.restore(known) and known.feed_state != INTERRUPTED:
@@ -291,7 +293,8 @@ class StageWorker:
                     self._release(call.partition, offset)
                 reach(self._spec.name, "released")
                 self._leave(call, len(records))
-                self._silence.hear(call.call_id)
+                if carried.is_heard:
+                    self._silence.hear(call.call_id)
                 is_over = call.flow.is_ended or call.flow.is_quiet
                 if is_over and call.inbox.empty() and self._calls.get(call.call_id) is call:
                     del self._calls[call.call_id]
@@ -355,7 +358,8 @@ class StageWorker:
     async def _close_silent(self, generation: int) -> None:
         """Write for every call that was silent for too long that its feed is gone; only what was read to its end is silent."""
         ingest = self._settings.ingest
-        ends = await self._positions.ends()
+        # What came since the sweep before may still be on its way here; a decision that has missed something is void.
+        ends, self._ends = self._ends, await self._positions.ends()
         known = {call.call_id: call.partition for call in self._calls.values()} | self._sleeping
         for call_id, partition in known.items():
             silent = self._silence.seconds(call_id)

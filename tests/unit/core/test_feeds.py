@@ -108,6 +108,32 @@ def test_a_decision_is_void_for_lanes_that_have_heard_more() -> None:
     assert flow.is_ended
 
 
+def test_a_lane_that_had_heard_more_than_the_decision_is_closed_by_the_next_one() -> None:
+    """A record that was on its way came before the decision, and nothing after it: what the lane has open must not wait for ever."""
+    records = epoch(CALL.records(), 1)
+    flow = flow_of(CALL)
+    fed(flow, CALL, records[:12])
+    decision = flow.idle_record(is_paused_too=False)
+    assert decision is not None
+    behind = fed(flow, CALL, [*records[12:14], decision], first=12)
+    assert not flow.is_quiet  # somebody speaks
+    again = flow.idle_record(is_paused_too=False)
+    assert again is not None
+    assert again.sequence == decision.sequence + 1
+    (effects,) = fed(flow, CALL, [again], first=15)
+    assert any(output.channel != -1 for output in effects.outputs)
+    assert flow.is_quiet
+    assert flow.idle_record(is_paused_too=True) is None
+    assert all(effects.is_heard for effects in behind)
+
+
+def test_a_feed_that_has_lost_the_call_is_not_heard() -> None:
+    records = CALL.records()
+    flow = flow_of(CALL)
+    heard = fed(flow, CALL, [*epoch(records[:4], 1), *epoch(records[:6], 2), *epoch(records[4:6], 1)])
+    assert [effects.is_heard for effects in heard] == [True] * 10 + [False] * 2
+
+
 def test_a_pause_in_the_middle_of_a_word_holds_nothing() -> None:
     """A call may be paused for an hour: the commit of its partition must not wait for it."""
     call = replace(CALL, controls=((0.9, "pause", {}),))
