@@ -535,6 +535,8 @@ class CallState:
         end_samples: End of the audio so far, in samples at the channel's rate, by channel index as text: where a feed goes on that cannot begin again.
         tenant: Owner of the call.
         time_ms: Wall-clock time of this record, ms since the epoch.
+        stage: Stage that wrote it; empty: the feed.
+        started: How the call has started, without its attributes: for a stage that was behind when retention took that record.
     """
 
     call_id: str
@@ -544,6 +546,8 @@ class CallState:
     end_samples: Mapping[str, int] = field(default_factory=dict)
     tenant: str | None = None
     time_ms: int
+    stage: str = ""
+    started: Started | None = None
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -555,6 +559,8 @@ class CallState:
             "end_samples": dict(self.end_samples),
             "tenant": self.tenant,
             "time_ms": self.time_ms,
+            "stage": self.stage,
+            "started": None if self.started is None else self.started.to_avro(),
         }
 
     @classmethod
@@ -568,6 +574,8 @@ class CallState:
             end_samples=value["end_samples"],
             tenant=value["tenant"],
             time_ms=value["time_ms"],
+            stage=value["stage"],
+            started=None if value["started"] is None else Started.from_avro(value["started"]),
         )
 
 

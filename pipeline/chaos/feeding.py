@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.errors import CallRefusedError, FailedError, NotReadyError
 from pipeline.ingest.decode import open_audio
-from pipeline.ingest.feed import Delivery, FeedOptions, feed_call
+from pipeline.ingest.feed import Delivery, FeedOptions, describe, feed_call
 from pipeline.ingest.pacing import FeedStopped, Pace
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.settings import Settings
@@ -114,9 +114,10 @@ class Feeding:
 
     def _attempt(self, feed: Feed, outlet: CallOutlet, *, is_new: bool, origin: float, capture_start_ms: int) -> None:
         """Feed the call from its start; ``origin`` is the moment of the monotonic clock at which its first attempt began."""
-        grant = outlet.take(feed.call_id, tenant=None, is_new=is_new, take_over=True)
         options = FeedOptions(roles=feed.roles, record_seconds=self._settings.ingest.record_seconds)
         with open_audio(feed.path, name=feed.call_id) as audio:
+            started = describe(audio, options, call_id=feed.call_id, capture_start_ms=capture_start_ms).started
+            grant = outlet.take(feed.call_id, started=started, is_new=is_new, take_over=True)
             fed, place = feed_call(
                 audio,
                 options,
@@ -129,7 +130,7 @@ class Feeding:
             )
         if fed.outcome != "ended":
             raise FeedStopped
-        outlet.leave(feed.call_id, state="complete", feed_epoch=grant.feed_epoch, place=place, tenant=None)
+        outlet.leave(feed.call_id, state="complete", feed_epoch=grant.feed_epoch, place=place, started=started)
 
     def _wait_stopped(self, seconds: float) -> bool:
         return self._stop.wait(seconds) if seconds > 0 else self._stop.is_set()

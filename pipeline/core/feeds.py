@@ -37,12 +37,13 @@ class Place:
 class Grant:
     """That a feed may feed a call: its epoch, and the sequence control records go on with (0: the call is new).
 
-    ``taken_at`` is the offset in call.state at which it was taken; -1 where nobody can have fed it before.
+    ``taken_at`` is the offset in call.state at which it was taken. Where nobody can have fed it before it is not ``is_known``.
     """
 
     feed_epoch: int
     next_control: int
-    taken_at: int = -1
+    taken_at: int = 0
+    is_known: bool = False
 
 
 @dataclass(slots=True)

@@ -171,9 +171,9 @@ class CallFlow(Generic[S, W, R]):
         return self._feeds.epoch
 
     @property
-    def tenant(self) -> str | None:
-        """Return the owner of the call."""
-        return self._started.tenant if self._started else None
+    def started(self) -> Started | None:
+        """Return how the call has started; None before it has."""
+        return self._started
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,20 @@ class CallDescription:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def started(self) -> Started:
+        """Return what the first record of the call says."""
+        return Started(
+            channels=self.channels,
+            tenant=self.tenant,
+            prompt=self.prompt,
+            hot_words=self.hot_words,
+            model=self.model,
+            policy=self.policy,
+            task=self.task,
+            attributes=dict(self.attributes),
+        )
+
+    @property
     def clock_hz(self) -> int:
         """Return the rate every channel's rate is a multiple of: the lowest."""
         return min(channel.sample_rate_hz for channel in self.channels)
@@ -140,17 +154,7 @@ class Feed:
         if self._is_open is not None:
             raise ValueError("the feed has started")
         self._is_open = True
-        started = Started(
-            channels=self._call.channels,
-            tenant=self._call.tenant,
-            prompt=self._call.prompt,
-            hot_words=self._call.hot_words,
-            model=self._call.model,
-            policy=self._call.policy,
-            task=self._call.task,
-            attributes=dict(self._call.attributes),
-        )
-        records = [self._control("started", 0, started=started)]
+        records = [self._control("started", 0, started=self._call.started)]
         if self._call.next_control > 0:
             self._sequences[CALL_CHANNEL] = self._call.next_control
             if self._call.begins_at is None:  # else it was said when the feed asked where it begins

@@ -14,10 +14,11 @@ from pipeline.core.feeds import Grant, Place
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.ingest.chunks import Feed
 from pipeline.ingest.decode import AudioSource
-from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, check_roles, describe, feed_call
+from pipeline.ingest.feed import Delivery, FedCall, FeedOptions, describe, feed_call
 from pipeline.ingest.formats import RawFormat
 from pipeline.ingest.pacing import FeedStopped, Pace, Speed
 from pipeline.ingest.sources import Source
+from schemas.records import Started
 
 MAX_CONCURRENT_CALLS = 128  # of --speed real: one thread and one open file each
 STOP_SECONDS = 10.0
@@ -29,7 +30,7 @@ class Outlet(Protocol):
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+    def take(self, call_id: str, *, started: Started, is_new: bool, take_over: bool = False) -> Grant:
         """Take a call for this feed. A call that ``is_new`` is not looked up.
 
         Raises CallRefusedError when it is complete, or live and not to be taken over.
@@ -38,11 +39,11 @@ class Outlet(Protocol):
     def place(self, call_id: str, grant: Grant, *, is_stopped: Callable[[], bool]) -> Place | None:
         """Return where the call goes on behind the first record of the feed of ``grant``; None when stopped before it was known."""
 
-    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
+    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, started: Started) -> None:
         """Say where the call stands now: complete or interrupted."""
 
-    def holds(self, call_id: str, *, feed_epoch: int) -> bool:
-        """Return whether the feed of ``feed_epoch`` holds the call still."""
+    def holds(self, call_id: str, grant: Grant) -> bool:
+        """Return whether the feed of ``grant`` holds the call still."""
 
     def close(self) -> None:
         """Let go of the broker."""
@@ -95,14 +96,14 @@ class Intake:
         """
         try:
             with source.open(raw=self.raw, max_channels=self.max_channels) as audio:
-                check_roles(audio, self.options)
+                started = describe(audio, self.options, call_id="", capture_start_ms=0).started
                 outlet = self._connected()
                 known_id = self.call_id or source.call_id
                 call_id = known_id or self.new_call_id()
                 is_ours = self.call_id is None and source.call_id is not None  # begun by an earlier run of this feed
                 grant = outlet.take(
                     call_id,
-                    tenant=self.options.tenant,
+                    started=started,
                     is_new=known_id is None,
                     take_over=self.take_over or is_ours,
                 )
@@ -129,11 +130,11 @@ class Intake:
         except FeedStopped:
             return FedCall(source=source.name, outcome="interrupted", reason="stopped")
         # Whose call has a name that somebody else may know, or lives for long, asks whether it was taken over meanwhile.
-        if (known_id is not None or self.speed == "real") and not outlet.holds(call_id, feed_epoch=grant.feed_epoch):
+        if (known_id is not None or self.speed == "real") and not outlet.holds(call_id, grant):
             reason = f"call {call_id} was taken over by another feed; what this one sent behind that is dropped"
             return FedCall(source=source.name, outcome="refused", call_id=call_id, reason=reason)
         state = "complete" if fed.outcome == "ended" else "interrupted"
-        outlet.leave(call_id, state=state, feed_epoch=grant.feed_epoch, place=place, tenant=self.options.tenant)
+        outlet.leave(call_id, state=state, feed_epoch=grant.feed_epoch, place=place, started=started)
         return fed
 
     def close(self) -> None:
@@ -146,7 +147,7 @@ class Intake:
 
         Raises FeedStopped, and what the outlet raises.
         """
-        if grant.taken_at < 0:
+        if not grant.is_known:
             return Place()
         call = describe(
             audio,

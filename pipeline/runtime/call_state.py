@@ -17,18 +17,19 @@ from pipeline.runtime.admission import Admission
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.lag import stage_lags
-from pipeline.runtime.produce import AudioProducer, Delivery
+from pipeline.runtime.produce import DELIVERY_SECONDS, AudioProducer, Delivery
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import partitions_of
 from pipeline.runtime.security import confluent_config
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec, CodecError
-from schemas.records import CallState
+from schemas.records import CallState, Started
 from topics import topic
 
 READ_SECONDS = 30.0
 POLL_SECONDS = 0.5
 PLACE_SECONDS = 60.0  # for vad to read up to a feed
+COMPLETE = "complete"
 
 
 def partition_of(call_id: str, partitions: int) -> int:
@@ -42,11 +43,11 @@ def partition_of(call_id: str, partitions: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a call stands: its state, the offset at which the feed that holds it took it, and that of what was said last for it."""
+    """Where a call stands: its state, the offset at which the feed that holds it took it, and what vad has said of it last."""
 
     state: CallState
     taken_at: int
-    said_at: int
+    read_to: CallState | None = None
 
 
 def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) -> CallState | None:
@@ -58,8 +59,8 @@ def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) 
 def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = None, since: int = 0) -> Standing | None:
     """Return where a call stands, None when nothing is known of it.
 
-    The highest epoch counts, and of its records the last; what was said for an earlier feed behind it does not count. Of two feeds that
-    take a call at the same time, the first record of the epoch holds it.
+    The highest epoch counts, and of its records the last, but a call that was complete stays so; what was said for an earlier feed
+    behind it does not count. Of two feeds that take a call at the same time, the first record of the epoch holds it.
 
     Reads the one partition of the call, from offset ``since`` to where it ends now. Raises NotReadyError when the broker
     or the topic is not there, or reading takes longer than 30 s.
@@ -83,9 +84,11 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
             if state is None:
                 found = None
             elif found is None or state.feed_epoch > found.state.feed_epoch:
-                found = Standing(state, offset, offset)
-            elif state.feed_epoch == found.state.feed_epoch:
-                found = replace(found, state=state, said_at=offset)
+                found = Standing(state, offset)
+            elif state.feed_epoch == found.state.feed_epoch and found.state.state != COMPLETE:
+                found = replace(found, state=state)
+            if found is not None and state is not None and state.stage and state.feed_epoch == found.state.feed_epoch:
+                found = replace(found, read_to=state)
         return found
     except KafkaException as error:
         raise NotReadyError(f"topic {name}: {error.args[0].str()}") from None
@@ -139,7 +142,7 @@ class CallOutlet:
         """Return where the records of one call go."""
         return self._producer.delivery()
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+    def take(self, call_id: str, *, started: Started, is_new: bool, take_over: bool = False) -> Grant:
         """Take a call for a feed, by writing that it is live under the next epoch and reading that back.
 
         A call that ``is_new`` is not looked up. A live call is refused, unless it is to be taken over from the feed that holds it.
@@ -148,10 +151,10 @@ class CallOutlet:
         """
         if is_new:
             self._admission.admit(call_id)
-            self._write(call_id, "live", 1, Place(), tenant)
-            return Grant(feed_epoch=1, next_control=0)
+            offset = self._write(call_id, "live", 1, Place(), started)
+            return Grant(feed_epoch=1, next_control=0, taken_at=offset)
         known = read_standing(self._settings, call_id)
-        if known is not None and known.state.state == "complete":
+        if known is not None and known.state.state == COMPLETE:
             raise CallRefusedError(f"call {call_id} is complete already")
         if known is not None and known.state.state == "live" and not take_over:
             raise CallRefusedError(self._is_live(call_id, known.state))
@@ -159,7 +162,7 @@ class CallOutlet:
         if known is None:
             self._admission.admit(call_id)
         epoch = 1 if known is None else known.state.feed_epoch + 1
-        offset = self._write(call_id, "live", epoch, place, tenant)
+        offset = self._write(call_id, "live", epoch, place, started)
         reach("ingest", "taken")
         now = read_standing(self._settings, call_id)
         if now is None or now.state.feed_epoch != epoch or now.taken_at != offset:
@@ -167,7 +170,8 @@ class CallOutlet:
         return Grant(
             feed_epoch=epoch,
             next_control=place.next_sequence.get(CALL_CHANNEL, 0),
-            taken_at=-1 if known is None else offset,
+            taken_at=offset,
+            is_known=known is not None,
         )
 
     def place(self, call_id: str, grant: Grant, *, is_stopped: Callable[[], bool]) -> Place | None:
@@ -183,8 +187,8 @@ class CallOutlet:
             known = read_standing(self._settings, call_id, since=grant.taken_at)
             if known is not None and known.state.feed_epoch > grant.feed_epoch:
                 raise CallRefusedError(f"call {call_id} was taken over by another feed")
-            if known is not None and known.said_at > grant.taken_at:
-                return _place_of(known.state)
+            if known is not None and known.read_to is not None:
+                return _place_of(known.read_to)
             time.sleep(POLL_SECONDS)
         raise NotReadyError(
             f"where call {call_id} goes on is not known: vad has not read up to this feed; feed it again later"
@@ -198,29 +202,41 @@ class CallOutlet:
             "or taken over (--take-over)"
         )
 
-    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
+    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, started: Started) -> None:
         """Say that the call is complete or interrupted, and where. Raises NotReadyError or FailedError."""
         reach("ingest", "fed")
-        self._write(call_id, state, feed_epoch, place, tenant)
+        self._write(call_id, state, feed_epoch, place, started)
         reach("ingest", "left")
 
     def close(self) -> None:
         """Let go of the broker."""
         self._producer.close()
 
-    def holds(self, call_id: str, *, feed_epoch: int) -> bool:
-        """Return whether the feed of ``feed_epoch`` holds the call still. Raises NotReadyError."""
-        known = read_standing(self._settings, call_id)
-        return known is None or known.state.feed_epoch <= feed_epoch
+    def holds(self, call_id: str, grant: Grant) -> bool:
+        """Return whether the feed of ``grant`` holds the call still. A broker that is away is waited for as when a record is delivered.
 
-    def _write(self, call_id: str, state: str, epoch: int, place: Place, tenant: str | None) -> int:
+        Raises NotReadyError.
+        """
+        deadline = time.monotonic() + DELIVERY_SECONDS
+        while True:
+            try:
+                known = read_standing(self._settings, call_id, since=grant.taken_at)
+            except NotReadyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+            else:
+                return known is None or known.state.feed_epoch <= grant.feed_epoch
+
+    def _write(self, call_id: str, state: str, epoch: int, place: Place, started: Started) -> int:
         record = CallState(
             call_id=call_id,
             state=state,
             feed_epoch=epoch,
             next_sequence={str(channel): sequence for channel, sequence in place.next_sequence.items()},
             end_samples={str(channel): end for channel, end in place.end_samples.items()},
-            tenant=tenant,
+            tenant=started.tenant,
             time_ms=time.time_ns() // 1_000_000,
+            started=replace(started, attributes={}),
         )
         return self._producer.write_state(record)

@@ -16,7 +16,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import topics
@@ -192,8 +192,10 @@ class Carrier:
             feed_epoch=flow.feed_epoch,
             next_sequence={str(channel): sequence for channel, sequence in place.next_sequence.items()},
             end_samples={str(channel): end for channel, end in place.end_samples.items()},
-            tenant=flow.tenant,
+            tenant=None if flow.started is None else flow.started.tenant,
             time_ms=time.time_ns() // 1_000_000,
+            stage=self._spec.name,
+            started=None if flow.started is None else replace(flow.started, attributes={}),
         )
         key, value = flow.call_id.encode("ascii"), self._codec.encode(standing)
         await burst.put(self._call_state_name, key=key, value=value, partition=partition)

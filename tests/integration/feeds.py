@@ -5,10 +5,15 @@ from __future__ import annotations
 from pipeline.demo import assets
 from pipeline.demo.feeding import options_of
 from pipeline.ingest.decode import open_audio
-from pipeline.ingest.feed import records
+from pipeline.ingest.feed import describe, records
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.settings import Settings
+from schemas.records import Channel, Started
 from tests.integration.system import wait_for_words
+
+STARTED = Started(
+    channels=(Channel(channel=0, role="mixed", sample_rate_hz=8000, encoding="mulaw", language=None),), tenant="t"
+)
 
 
 class HalfFed:
@@ -18,10 +23,11 @@ class HalfFed:
         self.call_id = call_id
         self._settings = settings
         self._outlet = CallOutlet(settings)
-        grant = self._outlet.take(call_id, tenant=None, is_new=not take_over, take_over=take_over)
         self._delivery = self._outlet.delivery()
         options = options_of(call, settings.ingest.record_seconds)
         with open_audio(call.path, name=call_id) as audio:
+            started = describe(audio, options, call_id=call_id, capture_start_ms=0).started
+            grant = self._outlet.take(call_id, started=started, is_new=not take_over, take_over=take_over)
             self._records = list(
                 records(
                     audio,

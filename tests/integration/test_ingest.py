@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from pipeline.core.errors import CallRefusedError, NotReadyError
-from pipeline.core.feeds import Grant, Place
+from pipeline.core.feeds import Place
 from pipeline.ingest.chunks import CallDescription, Feed
 from pipeline.runtime.call_state import CallOutlet, partition_of, read_state
 from pipeline.runtime.produce import AudioProducer
@@ -30,6 +31,7 @@ from pipeline.runtime.settings import Settings
 from schemas.codec import Codec
 from schemas.records import CallAudio, CallState, Channel
 from tests.integration.conftest import Kafka
+from tests.integration.feeds import STARTED
 
 pytestmark = pytest.mark.integration
 
@@ -275,28 +277,40 @@ def test_states_of_many_calls_in_one_partition(kafka: Kafka) -> None:
     outlet = CallOutlet(settings)
     assert read_state(settings, "c0") is None
     for number in range(20):
-        assert outlet.take(f"c{number}", tenant=None, is_new=True) == Grant(feed_epoch=1, next_control=0)
+        grant = outlet.take(f"c{number}", started=STARTED, is_new=True)
+        assert (grant.feed_epoch, grant.next_control, grant.is_known) == (1, 0, False)
     place = Place(next_sequence={-1: 7, 0: 4}, end_samples={0: 16000})
-    outlet.leave("c3", state="interrupted", feed_epoch=1, place=place, tenant="t")
-    grant = outlet.take("c3", tenant="t", is_new=False)
-    assert (grant.feed_epoch, grant.next_control) == (2, 7)
+    outlet.leave("c3", state="interrupted", feed_epoch=1, place=place, started=STARTED)
+    grant = outlet.take("c3", started=STARTED, is_new=False)
+    assert (grant.feed_epoch, grant.next_control, grant.is_known) == (2, 7, True)
     assert outlet.place("c3", grant, is_stopped=lambda: True) is None
-    outlet.leave("c3", state="live", feed_epoch=2, place=place, tenant="t")  # as vad says it
+    producer = AudioProducer(settings)
+    said = CallState(call_id="c3", state="live", feed_epoch=2, time_ms=0)
+    for rival in (said, replace(said, stage="vad", next_sequence={"-1": 7, "0": 4}, end_samples={"0": 16000}), said):
+        producer.write_state(rival)  # two feeds that took the call at the same time, and in between what vad has read
     assert outlet.place("c3", grant, is_stopped=lambda: False) == place
-    assert outlet.holds("c3", feed_epoch=2)
-    assert not outlet.holds("c3", feed_epoch=1)
-    outlet.leave("c4", state="complete", feed_epoch=1, place=Place(), tenant=None)
+    assert outlet.holds("c3", grant)
+    assert not outlet.holds("c3", replace(grant, feed_epoch=1))
+    outlet.leave("c4", state="complete", feed_epoch=1, place=Place(), started=STARTED)
+    producer.write_state(
+        CallState(call_id="c4", state="live", feed_epoch=1, stage="vad", time_ms=0)
+    )  # by one that stood still
+    producer.close()
     with pytest.raises(CallRefusedError, match="complete"):
-        outlet.take("c4", tenant=None, is_new=False)
+        outlet.take("c4", started=STARTED, is_new=False)
     with pytest.raises(CallRefusedError, match="another feed since"):
-        outlet.take("c5", tenant=None, is_new=False)
-    assert outlet.take("c5", tenant=None, is_new=False, take_over=True).feed_epoch == 2
-    outlet.leave("c5", state="interrupted", feed_epoch=1, place=Place(), tenant=None)  # of the feed before
+        outlet.take("c5", started=STARTED, is_new=False)
+    assert outlet.take("c5", started=STARTED, is_new=False, take_over=True).feed_epoch == 2
+    outlet.leave("c5", state="interrupted", feed_epoch=1, place=Place(), started=STARTED)  # of the feed before
     with pytest.raises(CallRefusedError, match="another feed since"):
-        outlet.take("c5", tenant=None, is_new=False)
+        outlet.take("c5", started=STARTED, is_new=False)
+    assert outlet.take("c5", started=STARTED, is_new=False, take_over=True).feed_epoch == 3
     state = read_state(settings, "c3")
     assert isinstance(state, CallState)
-    assert (state.state, state.feed_epoch, state.next_sequence) == ("live", 2, {"-1": 7, "0": 4})
+    assert (state.state, state.feed_epoch, state.tenant, state.started) == ("live", 2, None, None)
+    held = read_state(settings, "c5")
+    assert held is not None
+    assert (held.tenant, held.started) == ("t", STARTED)
     outlet.close()
 
 

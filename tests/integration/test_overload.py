@@ -32,7 +32,7 @@ from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import StoredCall
 from schemas.records import CallAudio, Channel
 from tests.integration.conftest import Kafka
-from tests.integration.feeds import HalfFed
+from tests.integration.feeds import STARTED, HalfFed
 from tests.integration.reading import committed_offset, records_of, rows_of
 from tests.integration.system import System, environment_of, replayed, running, wait_for
 
@@ -70,7 +70,7 @@ def deliver(settings: Settings, call_id: str, found: Iterable[CallAudio], *, is_
     outlet = CallOutlet(settings)
     try:
         if is_new:
-            outlet.take(call_id, tenant=None, is_new=True)
+            outlet.take(call_id, started=STARTED, is_new=True)
         delivery = outlet.delivery()
         for record in found:
             delivery.send(record)

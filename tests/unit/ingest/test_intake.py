@@ -15,7 +15,7 @@ from pipeline.ingest.feed import FeedOptions
 from pipeline.ingest.intake import Intake, feed_all
 from pipeline.ingest.pacing import Speed
 from pipeline.ingest.sources import Source
-from schemas.records import CallAudio
+from schemas.records import CallAudio, Started
 from tests.unit.ingest.recordings import speechlike, write
 
 
@@ -40,19 +40,19 @@ class Topic:
     def wait(self) -> None:
         pass
 
-    def take(self, call_id: str, *, tenant: str | None, is_new: bool, take_over: bool = False) -> Grant:
+    def take(self, call_id: str, *, started: Started, is_new: bool, take_over: bool = False) -> Grant:
         if not is_new and call_id in self._complete:
             raise CallRefusedError(f"call {call_id} is complete already")
         self.states.append((call_id, "live"))
         return Grant(feed_epoch=1, next_control=0)
 
-    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, tenant: str | None) -> None:
+    def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, started: Started) -> None:
         self.states.append((call_id, state))
 
     def place(self, call_id: str, grant: Grant, *, is_stopped: Callable[[], bool]) -> Place | None:
         raise AssertionError("nobody has fed the call before")
 
-    def holds(self, call_id: str, *, feed_epoch: int) -> bool:
+    def holds(self, call_id: str, grant: Grant) -> bool:
         return call_id not in self.taken_over
 
     def close(self) -> None:
