@@ -2,8 +2,9 @@
 
 A record that ends the process (a crash in a model's library, the memory it takes) comes back after every restart. Nothing in the
 process can tell, so the commit of its partition does: each start commits the offset it found, with one more start in the metadata,
-which every ordinary commit takes away again. After a start without progress records are taken in hand one by one, each
-named in the metadata first; one that has ended the process ``limit`` times is condemned: it goes to the dead letters unread. Pure.
+which goes with the first progress, and with an end in good order. After a start without progress the next records are taken in hand
+one by one, each named in the metadata first; one that has ended the process ``limit`` times is condemned: it goes to the dead letters
+unread, and every commit in front of it says so. Pure.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 CAREFUL_AFTER = 2  # starts from the same offset
+CAREFUL_RECORDS = 512  # doubled by every start: nobody knows how far on the record is that ends the process
+MAX_DOUBLINGS = 20
 MAX_CONDEMNED = 32  # the newest ones; the metadata of a commit may have 4096 bytes
 
 
@@ -37,12 +40,12 @@ class Attempts:
         7
         """
         try:
-            document = json.loads(text or "{}")
+            document = json.loads((text or "").rstrip("\0") or "{}")  # confluent-kafka ends it with a zero byte
             found = cls(**{**document, "condemned": tuple(document.get("condemned", ()))})
         except (ValueError, TypeError, AttributeError):
             return cls()
         numbers = (found.starts, found.deaths, found.in_hand or 0, found.culprit or 0, *found.condemned)
-        return found if all(isinstance(number, int) for number in numbers) else cls()
+        return found if all(isinstance(number, int) and number >= 0 for number in numbers) else cls()
 
     def to_text(self) -> str:
         """Return the metadata; empty when there is nothing to remember."""
@@ -55,9 +58,9 @@ class Attempts:
 
     def started(self, limit: int) -> Attempts:
         """Return what holds for a start that found this: what was in hand has ended the process, ``limit`` times at most."""
-        found = replace(self, starts=self.starts + 1, in_hand=None)
         if self.in_hand is None:
-            return found
+            return replace(self, starts=self.starts + 1)
+        found = replace(self, starts=max(self.starts, CAREFUL_AFTER), in_hand=None)  # it was not further on
         deaths = self.deaths + 1 if self.in_hand == self.culprit else 1
         condemned = self.condemned
         if deaths >= limit and self.in_hand not in condemned:
@@ -72,17 +75,58 @@ class Attempts:
 
 @dataclass(slots=True, kw_only=True)
 class Start:
-    """Where reading starts in one partition: ``offset``. ``first`` is its oldest record, ``end`` is behind its last one."""
+    """Where reading starts in one partition: ``offset``. ``first`` is its oldest record, ``end`` is behind its last one.
+
+    ``in_hand`` is the record that is processed alone; ``is_over`` says that the partition was given up in good order.
+    """
 
     offset: int
     first: int
     end: int
     attempts: Attempts
+    in_hand: int | None = None
+    is_over: bool = False
+
+    @property
+    def careful_end(self) -> int:
+        """Return the offset behind the last record that is taken in hand alone."""
+        if not self.attempts.is_careful:
+            return self.offset
+        return min(self.end, self.offset + (CAREFUL_RECORDS << min(self.attempts.starts, MAX_DOUBLINGS)))
 
     def is_careful(self, offset: int) -> bool:
         """Return whether the record at ``offset`` is taken in hand alone: starts came to nothing, and it was there before."""
-        return self.attempts.is_careful and offset < self.end
+        return self.offset <= offset < self.careful_end
 
     def is_condemned(self, offset: int) -> bool:
         """Return whether the record at ``offset`` has ended the process too often."""
         return offset in self.attempts.condemned
+
+    def metadata(self, offset: int) -> str:
+        """Return what a commit of ``offset`` remembers."""
+        return self._at(offset, is_over=self.is_over)
+
+    def lived_on(self, offset: int, text: str) -> str:
+        """Return what to believe of ``text``, found in the commit of ``offset`` by the process of this start.
+
+        >>> start = Start(offset=5, first=0, end=9, attempts=Attempts(starts=1))
+        >>> start.lived_on(5, start.metadata(5))  # it could not take that back when the partition went; nobody has died
+        ''
+        """
+        return self._at(offset, is_over=True) if text == self._at(offset, is_over=False) else text
+
+    def rewound(self, offset: int) -> str:
+        """Return what a commit of ``offset`` remembers from where everything is read again."""
+        return Attempts(condemned=self._condemned(offset)).to_text()
+
+    def _at(self, offset: int, *, is_over: bool) -> str:
+        if offset > self.offset and offset >= self.careful_end:
+            return self.rewound(offset)
+        found = replace(self.attempts, condemned=self._condemned(offset))
+        if is_over:
+            return replace(found, starts=max(0, found.starts - 1)).to_text()
+        is_unfinished = self.in_hand is not None and self.in_hand >= offset
+        return replace(found, in_hand=self.in_hand if is_unfinished else None).to_text()
+
+    def _condemned(self, offset: int) -> tuple[int, ...]:
+        return tuple(one for one in self.attempts.condemned if one >= offset)

@@ -122,13 +122,16 @@ class _Runner:
         try:
             partitions_of(self._consumer, self._topic, self._settings)
             self._consumer.subscribe(
-                [self._topic], on_assign=self._gained, on_revoke=self._given_up, on_lost=self._given_up
+                [self._topic], on_assign=self._gained, on_revoke=self._given_up, on_lost=self._lost
             )
             while not self._stop.is_set():
                 if made_again := self._watch.look(self._consumer):
                     self._early.clear()
                     self._killers.gained(self._consumer, made_again)
                 self._take(self._gather())
+        except BaseException:
+            self._killers.fail()
+            raise
         finally:
             self._consumer.close()
 
@@ -143,9 +146,13 @@ class _Runner:
         # be read again.
         with suppress(KafkaException):
             consumer.resume(partitions)
+        self._killers.given_up(consumer, partitions)
         self._owned -= {one.partition for one in partitions}
-        self._killers.given_up(partitions)
         self._tell()
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._killers.lost(partitions)
+        self._given_up(consumer, partitions)
 
     def _tell(self) -> None:
         log.info("assigned", extra={"topic": self._topic, "partitions": len(self._owned)})
@@ -189,12 +196,9 @@ class _Runner:
                 self._commit(batch)
             return
         for message in batch:
-            is_careful = self._killers.is_careful(message)
-            if is_careful:
+            if self._killers.is_careful(message):
                 self._try_commit(partial(self._killers.take_in_hand, self._consumer, message))
             if not self._process_surely([message]):
-                if is_careful:
-                    self._try_commit(partial(self._killers.put_down, self._consumer, message))
                 return
             self._commit([message])
 
@@ -317,7 +321,7 @@ class _Runner:
             if self._killers.is_ahead(partition, offset)
         ]
         if offsets:
-            self._try_commit(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
+            self._try_commit(partial(self._killers.commit, self._consumer, offsets))
         reach(STAGE, "committed")
 
     def _try_commit(self, commit: Callable[[], object]) -> None:

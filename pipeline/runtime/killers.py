@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -25,11 +24,22 @@ class Killers:
         self._max_deaths = max_deaths
         self._max_batch = max_batch
         self._starts: dict[int, Start] = {}
-        self._floors: dict[int, int] = {}  # what was committed when a partition came
+        self._heads: dict[int, int] = {}  # what is committed
+        self._not_taken_back: dict[int, Start] = {}  # starts of this process that others count as deaths
 
     def is_ahead(self, partition: int, offset: int) -> bool:
         """Return whether a commit of ``offset`` sets nothing back: the partition may have been another's since its records were read."""
-        return offset > self._floors.get(partition, -1)
+        return offset > self._heads.get(partition, -1)
+
+    def commit(self, consumer: Consumer, offsets: Sequence[TopicPartition]) -> None:
+        """Commit ``offsets``, and what their partitions remember. Raises KafkaException."""
+        commits = []
+        for one in offsets:
+            start = self._starts.get(one.partition)
+            metadata = "" if start is None else start.metadata(one.offset)
+            commits.append(TopicPartition(one.topic, one.partition, one.offset, metadata=metadata))
+        consumer.commit(offsets=commits, asynchronous=False)
+        self._heads |= {one.partition: one.offset for one in commits}
 
     def gained(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Look up where reading of ``partitions`` starts, and commit that with one more start in the metadata.
@@ -37,21 +47,43 @@ class Killers:
         Where the broker cannot say, the partition is read without care: the next start asks again.
         """
         for partition in partitions:
+            self._starts.pop(partition.partition, None)
             try:
                 start = self._start(consumer, partition)
                 if start is not None:
                     self._starts[partition.partition] = start
-                    _commit(consumer, partition, start.offset, start.attempts)
+                    self.commit(consumer, [TopicPartition(partition.topic, partition.partition, start.offset)])
             except KafkaException as error:
                 log.warning(
                     "commit metadata not read: %s", error.args[0].str(), extra={"partition": partition.partition}
                 )
 
-    def given_up(self, partitions: Sequence[TopicPartition]) -> None:
-        """Forget ``partitions``."""
+    def given_up(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Forget ``partitions``, which go in good order: no record is to blame, and no start of them has come to nothing."""
         for partition in partitions:
-            self._starts.pop(partition.partition, None)
-            self._floors.pop(partition.partition, None)
+            start, head = self._starts.get(partition.partition), self._heads.get(partition.partition)
+            if start is not None and head is not None:
+                counted = start.metadata(head)
+                start.is_over = True
+                try:
+                    if start.metadata(head) != counted:
+                        self.commit(consumer, [TopicPartition(partition.topic, partition.partition, head)])
+                except KafkaException as error:
+                    log.warning("start not taken back: %s", error.args[0].str())
+                else:
+                    del self._starts[partition.partition]
+        self.lost(partitions)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Forget ``partitions``, which others may have by now."""
+        for partition in partitions:
+            if start := self._starts.pop(partition.partition, None):
+                self._not_taken_back[partition.partition] = start
+            self._heads.pop(partition.partition, None)
+
+    def fail(self) -> None:
+        """Forget everything: the process ends because of what is in hand."""
+        self._starts.clear()
 
     def is_careful(self, message: Message) -> bool:
         """Return whether the record is processed alone."""
@@ -65,14 +97,10 @@ class Killers:
 
     def take_in_hand(self, consumer: Consumer, message: Message) -> None:
         """Remember that the record is processed next. Raises KafkaException."""
-        attempts = replace(self._starts[message.partition()].attempts, in_hand=message.offset())
-        _commit(consumer, _place(message), message.offset(), attempts)
-
-    def put_down(self, consumer: Consumer, message: Message) -> None:
-        """Remember that nothing is in hand: the process goes, and the record is not to blame. Raises KafkaException."""
-        start = self._starts.get(message.partition())
-        if start is not None:
-            _commit(consumer, _place(message), message.offset(), start.attempts)
+        self._starts[message.partition()].in_hand = message.offset()
+        topic = message.topic()
+        assert topic is not None
+        self.commit(consumer, [TopicPartition(topic, message.partition(), message.offset())])
 
     def _start(self, consumer: Consumer, partition: TopicPartition) -> Start | None:
         """Return where reading starts; None where there is nothing to fail at."""
@@ -84,21 +112,12 @@ class Killers:
                 extra={"topic": partition.topic, "partition": partition.partition, "records": first - known.offset},
             )
         offset = known.offset if first <= known.offset <= end else first
-        self._floors[partition.partition] = offset
+        self._heads[partition.partition] = offset
+        last = self._not_taken_back.pop(partition.partition, None)
         if offset == end:
             return None
-        metadata = known.metadata if known.offset == offset else None
-        attempts = Attempts.parse(metadata).started(self._max_deaths)
+        text = (known.metadata or "") if 0 <= known.offset <= offset else ""
+        found = Attempts.parse(text if last is None else last.lived_on(known.offset, text))
+        is_same = known.offset < 0 or known.offset >= first  # else the records between were deleted
+        attempts = found.started(self._max_deaths) if is_same else Attempts(condemned=found.condemned)
         return Start(offset=offset, first=first, end=min(end, offset + self._max_batch), attempts=attempts)
-
-
-def _place(message: Message) -> TopicPartition:
-    topic, partition = message.topic(), message.partition()
-    assert topic is not None
-    assert partition is not None
-    return TopicPartition(topic, partition)
-
-
-def _commit(consumer: Consumer, partition: TopicPartition, offset: int, attempts: Attempts) -> None:
-    position = TopicPartition(partition.topic, partition.partition, offset, metadata=attempts.to_text())
-    consumer.commit(offsets=[position], asynchronous=False)

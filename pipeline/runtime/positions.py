@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -23,10 +23,10 @@ class Positions:
         self._app = app
         self._topic = topic
         self._is_missing = False
-        self._is_made_again = (
-            False  # commits are of the log that was deleted: one may have been under way when the broker forgot them
-        )
+        # What is committed is of the log that was deleted: a commit may have been under way when the broker forgot them.
+        self._is_made_again = False
         self._has_asked = False
+        self._not_taken_back: dict[int, Start] = {}  # starts of this process that others count as deaths
 
     async def starts(self, max_deaths: int) -> dict[int, Start]:
         """Return where reading starts in every assigned partition, and commit it, with one more start in the metadata.
@@ -46,25 +46,40 @@ class Positions:
             # A commit behind the end is one of a topic that was deleted and made again.
             offset = max(first[tp], known.offset) if known is not None and known.offset <= end[tp] else first[tp]
             attempts = Attempts()
-            if known is not None and known.offset == offset < end[tp]:  # else there was nothing to fail at
-                attempts = Attempts.parse(known.metadata).started(max_deaths)
+            if known is not None and known.offset <= offset < end[tp]:  # else there was nothing to fail at
+                last, text = self._not_taken_back.get(tp.partition), known.metadata or ""
+                found = Attempts.parse(text if last is None else last.lived_on(known.offset, text))
+                is_same = known.offset == offset  # else the records between were deleted
+                attempts = found.started(max_deaths) if is_same else Attempts(condemned=found.condemned)
             starts[tp.partition] = Start(offset=offset, first=first[tp], end=end[tp], attempts=attempts)
-        await self._commit({number: (start.offset, start.attempts.to_text()) for number, start in starts.items()})
-        self._is_made_again = False
+        self._not_taken_back, self._is_made_again = {}, False
+        await self.remember(starts, {number: start.offset for number, start in starts.items()})
         return starts
 
-    async def take_in_hand(self, start: Start, partition: int, *, offset: int, head: int) -> bool:
-        """Remember in the commit at ``head`` that the record at ``offset`` is processed next; False when a rebalance began."""
-        text = replace(start.attempts, in_hand=offset).to_text()
-        return await self._commit({partition: (head, text)})
+    async def remember(self, starts: Mapping[int, Start], heads: Mapping[int, int]) -> bool:
+        """Commit the ``heads`` of partitions with what their ``starts`` say now; False when a rebalance began."""
+        return await self._commit(
+            {number: (heads[number], one.metadata(heads[number])) for number, one in starts.items()}
+        )
 
-    async def put_down(self, start: Start, partition: int, *, head: int) -> None:
-        """Remember that nothing is in hand: the worker goes, and no record is to blame."""
-        await self._commit({partition: (head, start.attempts.to_text())})
+    async def give_up(self, starts: Mapping[int, Start], heads: Mapping[int, int], *, seconds: float) -> None:
+        """Take the ``starts`` back that have made no progress: the worker goes in good order, and no record is to blame.
 
-    async def rewind(self, partition: int, offset: int) -> None:
+        What the broker does not take within ``seconds`` another owner counts; this process knows better.
+        """
+        going = {number: start for number, start in starts.items() if not start.is_over}
+        for start in going.values():
+            start.is_over = True  # what Faust commits from now on says so, too
+        going = {number: one for number, one in going.items() if heads[number] > one.offset or one.attempts.starts}
+        if going:
+            self._not_taken_back = going
+            with contextlib.suppress(KafkaError, TimeoutError):
+                if await asyncio.wait_for(self.remember(going, heads), seconds):
+                    self._not_taken_back = {}
+
+    async def rewind(self, start: Start, partition: int, offset: int) -> None:
         """Set the committed offset back: the next start reads from ``offset``."""
-        await self._commit({partition: (offset, "")})
+        await self._commit({partition: (offset, start.rewound(offset))})
 
     async def committed(self) -> dict[int, int]:
         """Return the committed offset of every assigned partition; -1 where nothing is committed."""

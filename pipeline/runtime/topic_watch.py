@@ -44,7 +44,7 @@ class TopicWatch:
                 return []
             if not self._is_missing:
                 return []
-            partitions = consumer.assignment()
+            partitions: list[TopicPartition] = consumer.assignment()
             for one in partitions:
                 consumer.seek(TopicPartition(one.topic, one.partition, OFFSET_BEGINNING))
         except KafkaException:  # the broker is away, or the consumer has not found the partition yet

@@ -8,10 +8,12 @@ input goes to the stage's agent as one event. What may be committed, the worker 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import CommitFailedError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types.tuples import TP
 
@@ -55,6 +57,25 @@ class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         """Seek every partition to its committed offset; return the offsets."""
         return await self.call_thread(seek_to_committed, self._ensure_consumer())  # type: ignore[no-any-return]
 
+    async def commit_remembering(self, commits: Mapping[TP, tuple[int, str]]) -> bool:
+        """Commit (offset, metadata) of partitions that are still assigned; as Faust's own `commit`, which has no metadata."""
+        return await self.call_thread(self._commit_remembering, commits)  # type: ignore[no-any-return]
+
+    async def _commit_remembering(self, commits: Mapping[TP, tuple[int, str]]) -> bool:
+        assigned = self.assignment()
+        known = {TopicPartition(*tp): OffsetAndMetadata(*at) for tp, at in commits.items() if tp in assigned}
+        if not known:
+            return False
+        try:
+            await self._ensure_consumer().commit(known)
+        except CommitFailedError:  # the partitions are on their way to somebody else
+            return False
+        except Exception as error:
+            self.log.error("offsets not committed: %s", type(error).__name__)
+            await self.crash(error)
+            return False
+        return True
+
 
 async def seek_to_committed(consumer: Any) -> Mapping[TP, int]:
     """Seek an aiokafka consumer to its committed offsets; return them.
@@ -71,7 +92,7 @@ async def seek_to_committed(consumer: Any) -> Mapping[TP, int]:
 class _BatchingConsumer(Consumer):  # type: ignore[misc]
     """Faust's consumer with the thread above, one event per fetch, and offsets from the worker.
 
-    ``released`` holds, by partition of the input, the offset that may be committed.
+    ``released`` holds, by partition of the input, the offset that may be committed; ``remembered`` says what a commit's metadata is.
     """
 
     wait_ms = 0
@@ -80,6 +101,7 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.released: dict[TP, int] = {}
+        self.remembered: Callable[[TP, int], str] = lambda tp, offset: ""
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _BatchingThread(self, loop=self.loop, beacon=self.beacon)
@@ -156,6 +178,10 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
 
     def _new_offset(self, tp: TP) -> int | None:
         return self.released.get(tp)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        commits = {tp: (offset, self.remembered(tp, offset)) for tp, offset in offsets.items()}
+        return await self._thread.commit_remembering(commits)  # type: ignore[no-any-return]
 
     async def verify_all_partitions_active(self) -> None:
         """Warn of nothing: Faust judges by its own acknowledgements, which are not used here."""

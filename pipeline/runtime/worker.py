@@ -8,6 +8,7 @@ committed. A rebalance drops every call's task and state; the log delivers what 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,7 @@ class StageWorker:
         self._ended = EndedCalls(self._states, self._is_over)
         self._sleeping: dict[str, int] = {}  # partition of calls that have not spoken since the partitions came
         self._silence = Silence()
-        self._in_hand: set[int] = set()  # partitions whose commit names a record that is being processed
+        self._is_careful = False  # a commit names a record that is processed alone, or was until now
         self._sweeps = 0
         self._ends: dict[int, int] = {}  # of the input, at the sweep before
         self._taking_over = asyncio.Lock()
@@ -131,6 +132,8 @@ class StageWorker:
             try:
                 await self._states.load()  # before a commit: an older build touches nothing of a newer one's
                 self._starts = await self._positions.starts(self._settings.runtime.max_deaths)
+                self._is_careful = False
+                app.consumer.remembered = self._remembered
             except Exception as error:
                 exit_hard(error)
 
@@ -179,8 +182,8 @@ class StageWorker:
                 if self._ledgers is not ledgers:
                     return
                 continue
-            is_careful = start is not None and start.is_careful(record.offset)
-            if is_careful and not await self._take_in_hand(record, ledgers):
+            alone = record if start is not None and start.is_careful(record.offset) else None
+            if (alone or self._is_careful) and not await self._take_in_hand(alone, ledgers):
                 return
             size = len(record.value or b"")
             await self._room.enter(size)
@@ -190,29 +193,34 @@ class StageWorker:
             call = self._call(call_id, record.partition)
             call.inside.append(size)
             call.inbox.put_nowait(record)
-            if is_careful:
+            if alone:
                 await self._room.empty()
 
     async def _take_in_hand(self, record: Any, ledgers: dict[int, Ledger]) -> bool:
-        """Let one record alone into the worker, and have the broker remember which: it may end the process.
+        """Let one record alone into the worker, and have the broker remember which: it may end the process. None: care is over.
 
         Returns False when the partitions are on their way to somebody else.
         """
         await self._room.empty()
         if self._ledgers is not ledgers:
             return False
-        start, head = self._starts[record.partition], ledgers[record.partition].head
-        assert head is not None
-        self._in_hand.add(record.partition)
-        return await self._positions.take_in_hand(start, record.partition, offset=record.offset, head=head)
+        named = {partition: start for partition, start in self._starts.items() if start.in_hand is not None}
+        for start in named.values():
+            start.in_hand = None
+        self._is_careful = bool(record)
+        if record:
+            named[record.partition] = start = self._starts[record.partition]
+            start.in_hand = record.offset
+        return await self._positions.remember(named, self._heads())
 
-    async def _put_down(self) -> None:
-        """Have the broker forget what was in hand: this worker goes, and no record is to blame."""
-        for partition in self._in_hand:
-            start, ledger = self._starts[partition], self._ledgers.get(partition)
-            head = start.offset if ledger is None or ledger.head is None else ledger.head
-            await self._positions.put_down(start, partition, head=head)
-        self._in_hand.clear()
+    def _heads(self) -> dict[int, int]:
+        """Return the offset that may be committed of every partition."""
+        heads = {partition: start.offset for partition, start in self._starts.items()}
+        return heads | {number: one.head for number, one in self._ledgers.items() if one.head is not None}
+
+    def _remembered(self, tp: TP, offset: int) -> str:
+        start = self._starts.get(tp.partition)
+        return "" if start is None else start.metadata(offset)
 
     def _is_condemned(self, partition: int, offset: int) -> bool:
         start = self._starts.get(partition)
@@ -258,10 +266,15 @@ class StageWorker:
 
         What the next owner writes must be the newest, or its restart would find an older state.
         """
+        seconds = self._settings.kafka.session_timeout_seconds / 2
         self._closed_generation = self._app.consumer_generation_id
-        await self._put_down()
+        if self._is_careful:  # if the record in hand ends the process now, it is to blame
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.empty(), seconds / 2)
+        heads = self._heads()
         await self._drop_calls()
-        if not await self._outbox.settled(self._settings.kafka.session_timeout_seconds / 2):
+        await self._positions.give_up(self._starts, heads, seconds=seconds)
+        if not await self._outbox.settled(seconds):
             exit_hard(FatalError("partitions are given up while records are still on their way to the broker"))
 
     async def _drop_calls(self) -> None:
@@ -310,7 +323,7 @@ class StageWorker:
     async def _read_again(self, partition: int, error: StaleStateError) -> None:
         """Set the committed offset back, and start anew from there."""
         try:
-            await self._positions.rewind(partition, error.offset)
+            await self._positions.rewind(self._starts[partition], partition, error.offset)
             reach(self._spec.name, "rewound")
         finally:
             exit_hard(error)

@@ -8,11 +8,12 @@ from contextlib import closing
 from typing import Any, TypeAlias
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.core.errors import FatalError, NotReadyError
 from pipeline.runtime import read
+from pipeline.runtime.attempts import Attempts
 from pipeline.runtime.consume import consume
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
@@ -25,6 +26,7 @@ from schemas.records import CallSegment
 from schemas.registry import RegistryUnreachableError
 from tests.integration.conftest import Kafka
 from tests.integration.postgres import PostgresServer
+from tests.integration.reading import committed
 from tests.integration.sink.kafka_side import (
     CODEC,
     lag,
@@ -128,6 +130,30 @@ consume(settings, write=write, limits=Limits(max_records=9))
         until(lambda: lag(settings) == 0)
     assert len(seen) == 2 * len(whole_call())  # all of them again, those of the first batch a second time
     assert transcripts(settings) == {name: Transcript.from_records(whole_call(name)) for name in ("a", "b")}
+
+
+def test_commits_keep_what_is_condemned_and_orderly_ends_are_no_deaths(kafka: Kafka, sink_of: SinkOf) -> None:
+    settings = kafka.ready(topics__partitions=1)
+    produce_records(settings, segments_topic(settings), whole_call("a"))
+    kept = Attempts(condemned=(100_000,))
+    group = {"group.id": f"{settings.topics.prefix}.sink", "bootstrap.servers": settings.kafka.bootstrap_servers}
+    with closing(Consumer(group)) as consumer:
+        told = TopicPartition(segments_topic(settings), 0, 0, metadata=kept.to_text())
+        consumer.commit(offsets=[told], asynchronous=False)
+    tried = threading.Event()
+
+    def away(records: Sequence[CallSegment]) -> None:
+        tried.set()
+        raise NotReadyError("the store is away")
+
+    for _ in range(3):
+        tried.clear()
+        with sink(settings, away):
+            assert tried.wait(30)
+        assert Attempts.parse(committed(settings, "sink", "call.segments")[1]) == kept
+    with sink(settings, sink_of(settings).write):
+        until(lambda: lag(settings) == 0)
+        assert Attempts.parse(committed(settings, "sink", "call.segments")[1]) == kept
 
 
 def test_sigterm_ends_a_run_with_its_batch_committed(kafka: Kafka) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import namedtuple
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from pipeline.core.errors import NotReadyError
 from pipeline.runtime import burials
 from pipeline.runtime import worker as module
 from pipeline.runtime.burials import MAX_BYTES, MAX_RECORDS
+from pipeline.runtime.attempts import Attempts, Start
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import Fetched
 from pipeline.runtime.worker import StageWorker
@@ -90,6 +91,21 @@ class App:
         return lambda consume: consume
 
     timer = agent
+
+
+class Commits:
+    """What a worker with starts commits of its partition."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int | None]] = []  # the head, and what is in hand
+        self.given_up: list[dict[int, int]] = []
+
+    async def remember(self, starts: Mapping[int, Start], heads: Mapping[int, int]) -> bool:
+        self.found += [(heads[0], Attempts.parse(start.metadata(heads[0])).in_hand) for start in starts.values()]
+        return True
+
+    async def give_up(self, starts: Mapping[int, Start], heads: Mapping[int, int], *, seconds: float) -> None:
+        self.given_up.append(dict(heads))
 
 
 def made(outbox: Outbox) -> tuple[App, StageWorker]:
@@ -249,3 +265,43 @@ def test_records_that_stay_on_their_way_end_the_process(monkeypatch: pytest.Monk
     assert [str(error) for error in errors] == [
         "partitions are given up while records are still on their way to the broker"
     ]
+
+
+def careful(outbox: Outbox) -> tuple[App, StageWorker, Commits]:
+    """A worker whose first two records are taken in hand alone."""
+    app, worker = made(outbox)
+    commits = Commits()
+    worker._positions = commits  # type: ignore[assignment]
+    worker._starts = {0: Start(offset=0, first=0, end=2, attempts=Attempts(starts=2))}
+    return app, worker, commits
+
+
+def test_the_last_record_that_was_taken_in_hand_is_put_down() -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        outbox.never.set()
+        _, worker, commits = careful(outbox)
+        await worker._accept(fetched(5, lambda number: b"call"))
+        await turns(lambda: worker._room.inside == 0)
+        assert commits.found == [(0, 0), (1, 1), (2, None)]
+
+    asyncio.run(work())
+
+
+def test_partitions_go_when_the_record_in_hand_is_done_that_may_end_the_process() -> None:
+    async def work() -> None:
+        outbox = Outbox()
+        app, worker, commits = careful(outbox)
+        accepting = asyncio.ensure_future(worker._accept(fetched(1, lambda number: b"call")))
+        await turns(lambda: outbox.sent > 0)
+        going = asyncio.ensure_future(app.on_partitions_revoked.send(revoked={"p0"}))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert commits.given_up == []
+        outbox.never.set()
+        await going
+        await turns(accepting.done)
+        assert commits.found == [(0, 0)]
+        assert commits.given_up == [{0: 1}]
+
+    asyncio.run(work())
