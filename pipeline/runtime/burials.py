@@ -28,7 +28,7 @@ class Burials:
 
         Nothing is begun when `cancel` came meanwhile: the record is not this worker's any more.
         """
-        size, before = len(record.value or b""), self._cancellations
+        size, before = len(record.value or b"") + len(record.key or b""), self._cancellations
         await self._room.enter(size)
         if self._cancellations != before:
             self._room.leave(size)

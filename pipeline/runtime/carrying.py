@@ -135,7 +135,7 @@ class Carrier:
         )
         burst = self._outbox.burst()
         await burst.put(
-            self._dead_letters_name, key=record.key, value=self._codec.encode(letter), partition=record.partition
+            self._dead_letters_name, key=letter.key, value=self._codec.encode(letter), partition=record.partition
         )
         await burst.delivered()
         self.counts["rejected"] += 1

@@ -26,6 +26,7 @@ from topics import topic
 
 TOPIC = topic("dead-letters")
 MAX_VALUE_BYTES = 512 * 1024
+MAX_KEY_BYTES = 1024  # a key that names a call has 128 at most
 MAX_DETAIL_CHARACTERS = 500
 DELIVERY_SECONDS = 30.0
 
@@ -67,15 +68,19 @@ def dead_letter(
 ) -> DeadLetter:
     """Return the dead letter of a record that ``stage`` could not use because of ``error``.
 
-    A value above 512 kB is left out; its size and SHA-256 stay. The text of an error that is not ours is left out too:
-    it may quote the record. ``time_ms`` is the wall-clock time of the rejection, ms since the epoch.
+    A value above 512 kB is left out; its size and SHA-256 stay. So is a key above 1 kB, and the detail tells its size. The text of an
+    error that is not ours is left out too: it may quote the record. ``time_ms`` is the wall-clock time of the rejection, ms since the
+    epoch.
     """
     data = value or b""
     is_ours = isinstance(error, CallscribeError | CodecError)
+    detail = str(error)[:MAX_DETAIL_CHARACTERS] if is_ours else ""
+    if key and (key_size := len(key)) > MAX_KEY_BYTES:
+        key, detail = None, f"{detail}; the key of {key_size} bytes was not kept"
     return DeadLetter(
         stage=stage,
         reason=type(error).__name__,
-        detail=str(error)[:MAX_DETAIL_CHARACTERS] if is_ours else "",
+        detail=detail,
         topic=topic,
         partition=partition,
         offset=offset,

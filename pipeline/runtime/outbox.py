@@ -108,7 +108,7 @@ class Burst:
         self,
         topic: str,
         *,
-        key: bytes,
+        key: bytes | None,
         value: bytes | None,
         partition: int,
         headers: Mapping[str, bytes] | None = None,

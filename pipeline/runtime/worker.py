@@ -21,8 +21,8 @@ from pipeline.core.errors import FatalError, PoisonError, StaleStateError
 from pipeline.core.feeds import INTERRUPTED
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import call_id_of_key
-from pipeline.runtime.attempts import Start
 from pipeline.runtime.burials import Burials
+from pipeline.runtime.care import Care
 from pipeline.runtime.carrying import Carrier
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.ended import EndedCalls
@@ -89,20 +89,19 @@ class StageWorker:
         )  # raw by the app's settings
         self._states = LaneStates(table, table.changelog_topic.get_topic_name(), outbox, codec, stage=spec.name)
         self._positions = Positions(app, self._input_name)
+        self._care = Care(self._positions)
         self._pulse = Pulse(settings.kafka.session_timeout_seconds / 2, _stood_still)
         self._carrier = Carrier(
-            spec, settings, codec, outbox, self._states, self._inference, self._pulse, self._is_condemned
+            spec, settings, codec, outbox, self._states, self._inference, self._pulse, self._care.is_condemned
         )
         self._burials = Burials(self._carrier.bury, self._release)
         self._generation = -1
         self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
         self._ledgers: dict[int, Ledger] = {}
-        self._starts: dict[int, Start] = {}
         self._calls: dict[str, _Call] = {}
         self._ended = EndedCalls(self._states, self._is_over)
         self._sleeping: dict[str, int] = {}  # partition of calls that have not spoken since the partitions came
         self._silence = Silence()
-        self._is_careful = False  # a commit names a record that is processed alone, or was until now
         self._sweeps = 0
         self._ends: dict[int, int] = {}  # of the input, at the sweep before
         self._taking_over = asyncio.Lock()
@@ -131,9 +130,8 @@ class StageWorker:
             await asyncio.sleep(0)
             try:
                 await self._states.load()  # before a commit: an older build touches nothing of a newer one's
-                self._starts = await self._positions.starts(self._settings.runtime.max_deaths)
-                self._is_careful = False
-                app.consumer.remembered = self._remembered
+                await self._care.begin(self._settings.runtime.max_deaths)
+                app.consumer.remembered = self._care.remembered
             except Exception as error:
                 exit_hard(error)
 
@@ -167,7 +165,7 @@ class StageWorker:
             self._retention.look(getattr(fetched.records[0], "timestamp", 0) or 0)
         ledgers = self._ledgers  # others take their place when a rebalance comes while this waits
         for record in fetched.records:
-            start = self._starts.get(record.partition)
+            start = self._care.starts.get(record.partition)
             ledger = ledgers.get(record.partition)
             if ledger is None:
                 ledger = ledgers[record.partition] = Ledger(record.partition, start.offset if start else None)
@@ -182,9 +180,11 @@ class StageWorker:
                 if self._ledgers is not ledgers:
                     return
                 continue
-            alone = record if start is not None and start.is_careful(record.offset) else None
-            if (alone or self._is_careful) and not await self._take_in_hand(alone, ledgers):
-                return
+            is_alone = self._care.is_alone(record.partition, record.offset)
+            if is_alone or self._care.is_on:
+                await self._room.empty()
+                if self._ledgers is not ledgers or not await self._care.take_in_hand(is_alone and record, ledgers):
+                    return
             size = len(record.value or b"")
             await self._room.enter(size)
             if self._ledgers is not ledgers:
@@ -193,38 +193,10 @@ class StageWorker:
             call = self._call(call_id, record.partition)
             call.inside.append(size)
             call.inbox.put_nowait(record)
-            if alone:
-                await self._room.empty()
-
-    async def _take_in_hand(self, record: Any, ledgers: dict[int, Ledger]) -> bool:
-        """Let one record alone into the worker, and have the broker remember which: it may end the process. None: care is over.
-
-        Returns False when the partitions are on their way to somebody else.
-        """
-        await self._room.empty()
-        if self._ledgers is not ledgers:
-            return False
-        named = {partition: start for partition, start in self._starts.items() if start.in_hand is not None}
-        for start in named.values():
-            start.in_hand = None
-        self._is_careful = bool(record)
-        if record:
-            named[record.partition] = start = self._starts[record.partition]
-            start.in_hand = record.offset
-        return await self._positions.remember(named, self._heads())
-
-    def _heads(self) -> dict[int, int]:
-        """Return the offset that may be committed of every partition."""
-        heads = {partition: start.offset for partition, start in self._starts.items()}
-        return heads | {number: one.head for number, one in self._ledgers.items() if one.head is not None}
-
-    def _remembered(self, tp: TP, offset: int) -> str:
-        start = self._starts.get(tp.partition)
-        return "" if start is None else start.metadata(offset)
-
-    def _is_condemned(self, partition: int, offset: int) -> bool:
-        start = self._starts.get(partition)
-        return start is not None and start.is_condemned(offset)
+        if self._care.is_on:  # nothing may come for long, and a death in the meantime is not the last record's
+            await self._room.empty()
+            if self._ledgers is ledgers:
+                await self._care.take_in_hand(None, ledgers)
 
     async def _take_over(self, generation: int) -> None:
         """Begin with the partitions of ``generation``: look for calls that have ended, and for calls that may never speak again."""
@@ -242,7 +214,7 @@ class StageWorker:
     def _call(self, call_id: str, partition: int) -> _Call:
         call = self._calls.get(call_id)
         if call is None:
-            start = self._starts.get(partition)
+            start = self._care.starts.get(partition)
             flow: CallFlow[Any, Any, Any] = CallFlow(
                 call_id=call_id,
                 logic=self._logic,
@@ -268,12 +240,12 @@ class StageWorker:
         """
         seconds = self._settings.kafka.session_timeout_seconds / 2
         self._closed_generation = self._app.consumer_generation_id
-        if self._is_careful:  # if the record in hand ends the process now, it is to blame
+        if self._care.is_on:  # if the record in hand ends the process now, it is to blame
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._room.empty(), seconds / 2)
-        heads = self._heads()
+        heads = self._care.heads(self._ledgers)
         await self._drop_calls()
-        await self._positions.give_up(self._starts, heads, seconds=seconds)
+        await self._positions.give_up(self._care.starts, heads, seconds=seconds)
         if not await self._outbox.settled(seconds):
             exit_hard(FatalError("partitions are given up while records are still on their way to the broker"))
 
@@ -323,7 +295,7 @@ class StageWorker:
     async def _read_again(self, partition: int, error: StaleStateError) -> None:
         """Set the committed offset back, and start anew from there."""
         try:
-            await self._positions.rewind(self._starts[partition], partition, error.offset)
+            await self._positions.rewind(self._care.starts[partition], partition, error.offset)
             reach(self._spec.name, "rewound")
         finally:
             exit_hard(error)
@@ -390,7 +362,7 @@ class StageWorker:
 
     def _has_read(self, partition: int, end: int | None) -> bool:
         """Return whether the partition was read to its end."""
-        ledger, start = self._ledgers.get(partition), self._starts.get(partition)
+        ledger, start = self._ledgers.get(partition), self._care.starts.get(partition)
         position = ledger.next_offset if ledger is not None else start.offset if start is not None else None
         return position is not None and end is not None and position >= end
 

@@ -19,7 +19,7 @@ from pipeline.ingest.decode import open_audio
 from pipeline.ingest.feed import records
 from pipeline.replay import Replay
 from pipeline.runtime.call_state import CallOutlet
-from pipeline.runtime.dead_letters import MAX_VALUE_BYTES, TOPIC, Coordinates, coordinates_of
+from pipeline.runtime.dead_letters import MAX_KEY_BYTES, MAX_VALUE_BYTES, TOPIC, Coordinates, coordinates_of
 from pipeline.runtime.read import read_to_end
 from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
@@ -47,7 +47,8 @@ READERS = {
     "call.segments": ("sink",),
 }
 
-ANYWHERE = ("no_avro", "unknown_schema", "another_schema", "no_value", "five_megabytes", "no_call_id")
+KEYS = {"no_call_id": b"\xff", "large_key": b"k" * FIVE_MEGABYTES}
+ANYWHERE = ("no_avro", "unknown_schema", "another_schema", "no_value", "five_megabytes", *KEYS)
 OUT_OF_PLACE = ("wrong_channel", "absurd_position", "negative_position", "another_call")
 AUDIO = ("odd_bytes", "unknown_encoding", "no_samples", "ten_minutes")
 KINDS = {
@@ -84,11 +85,11 @@ class Poison:
         reason = UNDECODABLE.get(kind, "PoisonError")
         if kind == "five_megabytes":
             reason = "UnknownSchemaError"
-        elif kind == "no_call_id" and name == "call.segments":
+        elif kind in KEYS and name == "call.segments":
             reason = "CodecError"  # the sink reads the value first
         return cls(
             name=name,
-            key=b"\xff" if kind == "no_call_id" else call_id.encode(),
+            key=KEYS.get(kind, call_id.encode()),
             value=value_of(name, kind, call_id, other),
             reasons=dict.fromkeys(stages, reason),
             headers=headers,
@@ -98,7 +99,7 @@ class Poison:
 def value_of(name: str, kind: str, call_id: str, other: str) -> bytes | None:
     plain = {
         "no_avro": b"\xff no avro",
-        "no_call_id": b"no call id as key",
+        **dict.fromkeys(KEYS, b"no call id as key"),
         "unknown_schema": b"\0\0\x0f\xff\xff no schema",
         "no_value": None,
         "five_megabytes": bytes(FIVE_MEGABYTES),
@@ -167,11 +168,11 @@ def expected_letters(places: dict[Coordinates, Poison]) -> Counter[DeadLetter]:
             topic=place.topic,
             partition=place.partition,
             offset=place.offset,
-            key=poison.key,
+            key=poison.key if len(poison.key) <= MAX_KEY_BYTES else None,
             value=poison.value if len(poison.value or b"") <= MAX_VALUE_BYTES else None,
             value_size=len(poison.value or b""),
             value_sha256=hashlib.sha256(poison.value or b"").hexdigest(),
-            call_id=None if poison.key == b"\xff" else poison.key.decode(),
+            call_id=None if poison.key in KEYS.values() else poison.key.decode(),
             time_ms=0,
         )
         for place, poison in places.items()
