@@ -21,6 +21,7 @@ from pipeline.core.entries import STATE_VERSION
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.demo import assets
 from pipeline.replay import Replay
+from pipeline.runtime.attempts import Attempts
 from pipeline.runtime.crash_points import VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.lane_states import PROGRESS, Progress
@@ -30,7 +31,7 @@ from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import committed, committed_offset, is_marked, records_of, states_of
-from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
+from tests.integration.system import System, clip, environment_of, replayed, running, wait_for, wait_for_words
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -206,6 +207,29 @@ def test_a_record_that_kills_the_process_goes_to_the_dead_letters(
     assert hit[other] == expected
     died = next(worker for worker in system.supervisor.state.workers if worker.stage == "asr").restarts - restarts
     assert 4 <= died <= 6
+
+
+def test_kills_while_somebody_speaks_are_no_records_fault(kafka: Kafka, call: assets.DemoCall, expected: Any) -> None:
+    """The feed is quiet in the middle of a word: what the worker reads again after each kill ends in the same open utterance."""
+    settings = kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6, runtime__max_deaths=1)
+    with running(settings) as system:
+        feed = HalfFed(settings, call, "quiet")
+        feed.up_to(0.4)
+        wait_for_words(settings, "quiet")
+        end = len(records_of(settings, "call.speech"))
+        assert committed_offset(settings, "asr", "call.speech") < end - 1
+        for starts in range(1, 5):
+            system.kill("asr")
+
+            def is_back(starts: int = starts) -> bool:
+                found = Attempts.parse(committed(settings, "asr", "call.speech")[1])
+                is_ready = all(one.is_ready for one in system.supervisor.state.workers)
+                return is_ready and found.starts >= starts and found.in_hand is None
+
+            wait_for(is_back, SECONDS, "everything is read again, and put down")
+        feed.rest()
+        assert system.transcript("quiet") == expected
+        assert list(read_dead_letters(settings)) == []
 
 
 def test_a_record_that_kills_the_sink_goes_to_the_dead_letters(
