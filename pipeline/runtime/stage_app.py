@@ -118,6 +118,14 @@ def run_stage(
                 end_within()
                 await super().stop()
 
+            # Every service has stopped when these are called, and mode waits for two seconds more.
+            def _gather_all(self) -> None:
+                for task in asyncio.all_tasks(self.loop):
+                    task.cancel()
+
+            async def _sentinel_task(self) -> None:
+                await asyncio.sleep(0)
+
         worker = Worker(app, quiet=True, loglevel=None, redirect_stdouts=False, override_logging=False, stdout=silence)
         worker.execute_from_commandline()
 
