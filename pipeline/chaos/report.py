@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.chaos.delays import LATE_SECONDS
 from pipeline.chaos.run import Outcome
 from pipeline.chaos.verdict import percentile, total
 
@@ -14,6 +15,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as JSON values; seconds are rounded to hundredths."""
     plan = outcome.plan
     done = [hit for hit in outcome.hits if not hit.problem]
+    delays = [round(delay, 2) for delay in outcome.delays]
     return {
         "verdict": "clean" if outcome.is_clean else "failed",
         "seed": plan.seed,
@@ -29,6 +31,13 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "different_calls": outcome.different,
         "unaccounted_calls": outcome.unaccounted,
         "recovery_seconds": {kind: _spread(values) for kind, values in sorted(outcome.recoveries.items())},
+        "word_delay_seconds": {
+            "p50": percentile(delays, 0.5),
+            "p95": percentile(delays, 0.95),
+            "p99": percentile(delays, 0.99),
+            "max": max(delays, default=None),
+            "late": sum(delay > LATE_SECONDS for delay in outcome.delays),
+        },
         "poison": {"written": outcome.poisoned, "ignored": outcome.ignored},
         "dead_letters": outcome.dead_letters,
         "worker_restarts": outcome.restarts,
@@ -54,6 +63,11 @@ def lines(outcome: Outcome) -> list[str]:
             f"on again after {kind}: p50 {spread['p50']} s, p95 {spread['p95']} s, max {spread['max']} s, "
             f"of {spread['count']}; never seen {spread['never_seen']}"
         )
+    delay = {name: "-" if value is None else value for name, value in found["word_delay_seconds"].items()}
+    told.append(
+        f"words committed after their end: p50 {delay['p50']} s, p95 {delay['p95']} s, p99 {delay['p99']} s, max {delay['max']} s; "
+        f"{delay['late']} later than {LATE_SECONDS:g} s"
+    )
     return [*told, *(f"not carried out: {text}" for text in faults["not_carried_out"])]
 
 

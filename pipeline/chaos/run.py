@@ -17,6 +17,7 @@ from pipeline.bench.live.replays import Document, replay_all
 from pipeline.bench.recordings import recordings
 from pipeline.bench.system import System, own_settings, running
 from pipeline.chaos.broker import Poisoner, Progress
+from pipeline.chaos.delays import word_delays
 from pipeline.chaos.faults import Tormentor
 from pipeline.chaos.feeding import Feed, Feeding
 from pipeline.chaos.members import partitions_of
@@ -66,6 +67,7 @@ class Outcome:
     incomplete: list[str] = field(default_factory=list)
     unaccounted: list[str] = field(default_factory=list)
     recoveries: dict[str, list[float | None]] = field(default_factory=dict)
+    delays: list[float] = field(default_factory=list)  # of words, in seconds
     poisoned: int = 0
     ignored: list[str] = field(default_factory=list)
     dead_letters: int = 0
@@ -118,6 +120,7 @@ def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]
             feeding.stop()
             progress.stop()
         outcome.recoveries = by_kind(outcome.hits, progress.moves)
+        outcome.delays = word_delays(settings)
         rejected = {coordinates_of(letter) for letter in read_dead_letters(settings)}
         outcome.dead_letters = len(rejected)
         outcome.restarts = sum(worker.restarts for worker in system.supervisor.state.workers)
