@@ -54,7 +54,8 @@ class _Stage:
             outputs: list[Any] = stop.value.outputs
             return outputs
         except PoisonError as error:
-            return flow.reject(self.offset, reason=type(error).__name__, topic=self.spec.input, partition=0).outputs
+            reason = type(error).__name__
+            return flow.reject(self.offset, reason=reason, topic=self.spec.input, partition=0, record=record).outputs
 
 
 class Replay:

@@ -991,7 +991,7 @@ class LaneState:
         needed_offset: First input offset that must be read again after a restart; -1 in states that did not tell it.
         generation: Consumer generation of the worker that wrote it.
         ended_offset: Control lane: offset of the call's last record once it has been processed. When the committed offset has passed it, the other lanes' states go, and this one stays, without started, as long as the input holds that record.
-        poison_offset: Control lane: highest offset that was rejected.
+        poison_offset: Highest offset of a record that the lane has said was rejected.
         feed_epochs: Control lane: the feeds that took the call, oldest first.
         feed_state: Control lane: live, paused or interrupted.
         started: Control lane: the call's first record.
@@ -1061,12 +1061,12 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Speech whose recognised text a guard refused.
+    """Speech without accepted text: a guard refused it, or nothing was recognised.
 
     Fields:
         start_sample: Sample position: samples since the start of the call at sample_rate_hz.
         end_sample: End, exclusive.
-        reason: Name of the guard.
+        reason: Name of the guard, or why nothing was recognised: decoder_crash, unknown_model, ...
     """
 
     start_sample: int

@@ -268,6 +268,7 @@ class Stage:
     engine: Engine[Any, Any] | None
     writes: type[Any]
     writers: tuple[str, ...]
+    condemned: frozenset[int] = frozenset()  # offsets of records that have ended its process again and again
 
     def flow(self, restored: Mapping[int, LaneState] | None = None, call_id: str = CALL, **places: int) -> Any:
         """Return the flow of one call through the stage; ``places`` are its ``read_from`` and ``first_offset``."""
@@ -307,19 +308,17 @@ def stages(
         ),
         "diarize": Stage(name="diarize", logic=DiarizeLogic(), engine=None, writes=CallAnnotation, writers=("vad",)),
         "assemble": Stage(
-            name="assemble",
-            logic=AssembleLogic(assemble),
-            engine=None,
-            writes=CallSegment,
-            writers=("asr", "diarize"),
+            name="assemble", logic=AssembleLogic(assemble), engine=None, writes=CallSegment, writers=("asr", "diarize")
         ),
     }
 
 
 def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int) -> Effects:
-    """Feed one record as the worker does: infer what is asked, reject what is poison."""
+    """Feed one record as the worker does: infer what is asked, abandon what is condemned, reject what is poison."""
     steps = flow.feed(record, offset)
     try:
+        if offset in stage.condemned:
+            return flow.abandon(record, offset, reason="CondemnedError", topic="input", partition=0)
         work = next(steps)
         while True:
             assert stage.engine is not None, f"{stage.name} asks for inference and has no engine"
@@ -328,7 +327,7 @@ def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int) 
         effects: Effects = stop.value
         return effects
     except PoisonError as error:
-        return flow.reject(offset, reason=type(error).__name__, topic="input", partition=0)
+        return flow.reject(offset, reason=type(error).__name__, topic="input", partition=0, record=record)
 
 
 def passed(record: Any) -> Any:

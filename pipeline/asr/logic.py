@@ -16,11 +16,12 @@ from pipeline.asr.guards import Evidence, heard, mean_of, refused_by
 from pipeline.asr.hypothesis import FRAME, AsrWork, Hypothesis, HypothesisWord
 from pipeline.asr.policies import policy_of
 from pipeline.asr.profiles import Catalogue
-from pipeline.asr.state import PAUSE_KEPT, RATE, AsrState, Committed, close, cut, cut_at, cut_behind, listen
+from pipeline.asr.state import PAUSE_KEPT, RATE, AsrState, Committed, close, cut, cut_at, cut_behind, listen, skip
 from pipeline.asr.timing import timed
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.frozen import changed
 from pipeline.core.languages import unknown_language
+from pipeline.core.passing import CRASHED
 from pipeline.core.recognition import AUTOMATIC, TASKS
 from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
@@ -92,19 +93,26 @@ class AsrLogic:
             )
         if record.kind == "clear":
             return Step(changed(state, prompt_tokens=()))
-        behind: tuple[Draft, ...] = ()
-        if record.kind == "watermark":
-            behind = (Draft(kind="watermark", start_sample=record.start_sample),)
-            state = changed(state, heard_to=max(state.heard_to, record.start_sample))
-        elif record.gap is not None:
-            start = max(state.heard_to, record.start_sample)
-            if start < record.gap.end_sample:
-                behind = (Draft(kind="gap", start_sample=start, body={"gap": record.gap}),)
-            state = changed(state, heard_to=max(start, record.gap.end_sample))
+        state, behind = skip(state, record)
         if not state.is_open:
             return Step(state, behind)
         # The rest of the utterance was lost on the way: what was heard of it is decoded to its end.
         return self._next(changed(state, end=state.audio_end, behind=behind))
+
+    def abandon(self, state: AsrState, record: CallSpeech) -> Step[AsrState, AsrWork]:
+        """Refuse what no word was committed of, up to the end of the record; an utterance that goes on behind it opens anew."""
+        behind: tuple[Draft, ...] = ()
+        if record.kind == "speech":
+            state = listen(state, record, first_step=0, tentative=0)
+        else:
+            state, behind = skip(state, record)
+        if not state.is_open:
+            return Step(state, behind)
+        start, end = state.uncommitted_from, state.audio_end
+        rejected = (_rejected(state, start, end, CRASHED),) if start < end else ()
+        draft = self._words(state, (), rejected, end)
+        # The committed words were part of what the decoder did not survive.
+        return Step(changed(close(state), refusals={}, prompt_tokens=()), (draft, *behind))
 
     def apply(self, state: AsrState, work: AsrWork, result: Hypothesis | None) -> Step[AsrState, AsrWork]:
         """Take in the hypothesis for ``work``; None when an optional pass was skipped."""

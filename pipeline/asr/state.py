@@ -142,6 +142,20 @@ def listen(state: AsrState, record: CallSpeech, *, first_step: int, tentative: i
     )
 
 
+def skip(state: AsrState, record: CallSpeech) -> tuple[AsrState, tuple[Draft, ...]]:
+    """Return the state behind a record without speech, and what is to be written of it: a watermark or a gap."""
+    if record.kind == "watermark":
+        state = changed(state, heard_to=max(state.heard_to, record.start_sample))
+        return state, (Draft(kind="watermark", start_sample=record.start_sample),)
+    if record.gap is None:
+        return state, ()
+    start = max(state.heard_to, record.start_sample)
+    state = changed(state, heard_to=max(start, record.gap.end_sample))
+    if start >= record.gap.end_sample:
+        return state, ()
+    return state, (Draft(kind="gap", start_sample=start, body={"gap": record.gap}),)
+
+
 def cut(state: AsrState, position: int, *, window: int) -> AsrState:
     """Return the state without the audio of finished sentences, when the window up to ``position`` is longer than ``window``.
 

@@ -60,6 +60,10 @@ class Account:
         """Take in a stretch that has ended."""
         return replace(self, waiting=(*self.waiting, stretch))
 
+    def is_refused(self, start: int, end: int) -> bool:
+        """Return whether refused speech begins between ``start`` and ``end``."""
+        return any(start <= one.start_sample < end for one in self.refused)
+
     def settle(self, open_utterance: int | None, *, is_end: bool) -> tuple[Account, tuple[Span, ...]]:
         """Return the account without what can be written, and that. Words of ``open_utterance`` and behind wait for segments."""
         ledger = _Ledger(self.accounted)

@@ -2,8 +2,8 @@
 
 A word waits until its speaker is known: until the turns' watermark has passed it, or diarization has gone on for the longest wait
 without naming anybody. How fast the recogniser is decides nothing.
-A segment closes at the end of an utterance, at a change of speaker, at the first sentence end after ``sentence`` samples, and at
-``longest`` samples; never because of another channel. Positions count at the channel's rate.
+A segment closes at the end of an utterance, at a change of speaker, before speech that was refused, at the first sentence end after
+``sentence`` samples, and at ``longest`` samples; never because of another channel. Positions count at the channel's rate.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class AssembleLogic:
             state,
             pending=state.pending + added,
             words_watermark=max(state.words_watermark, words.watermark_sample),
-            closed_utterance=words.utterance if words.is_last else state.closed_utterance,
+            # What was lost in the middle of an utterance ends it; what follows belongs together again.
+            closed_utterance=words.utterance if words.is_last else min(state.closed_utterance, words.utterance - 1),
             account=state.account.hear(words),
         )
 
@@ -208,6 +209,8 @@ class AssembleLogic:
             if index and speakers[index] != speakers[0]:
                 return index
             if index and item.utterance != pending[0].utterance:
+                return index
+            if index and state.account.is_refused(pending[index - 1].word.start_sample, item.word.start_sample):
                 return index
             if index and length > self._config.longest_seconds:
                 return index

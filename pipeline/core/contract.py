@@ -94,6 +94,16 @@ class LaneLogic(Protocol[S, W, R_contra]):
         """Return the state of a snapshot. Raises FatalError when it was written by an unknown version."""
 
 
+class AbandoningLogic(LaneLogic[S, W, R_contra], Protocol):
+    """The logic of a stage with an engine, which some audio may end together with the process."""
+
+    def abandon(self, state: S, record: Any) -> Step[S, W]:
+        """Take in one record without asking the engine: the step never has work, and the state can be resumed.
+
+        What the lane has heard and not written, up to the end of the record, is written as lost. Raises PoisonError like ``plan``.
+        """
+
+
 class FeedLogic(LaneLogic[S, W, R_contra], Protocol):
     """The logic of a stage that reads what feeds write."""
 

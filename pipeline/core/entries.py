@@ -43,6 +43,7 @@ class LaneEntry(Generic[S]):
     held: deque[Held] = field(default_factory=deque)
     anchor: tuple[int, int] | None = None  # (sample, ms since the epoch)
     released_offset: int = -1
+    poison_offset: int | None = None  # the highest one of which the lane has said that it was rejected
     unproved_from: int | None = None  # after a restart, until a record follows the state: where to read when none does
     is_overtaken: bool = False  # after a restart: what the state needs may have been deleted
     is_dirty: bool = False
@@ -135,6 +136,7 @@ def state_of(
         anchor_sample=lane.anchor[0] if lane.anchor else None,
         anchor_time_ms=lane.anchor[1] if lane.anchor else None,
         released_offset=lane.released_offset,
+        poison_offset=lane.poison_offset,
         needed_offset=lane.held[0].offset if lane.held else lane.released_offset + 1,
         generation=generation,
         logic=snapshot.data if snapshot else None,
@@ -154,6 +156,16 @@ def agreeing(record: Any, writer: str, lanes: Iterable[LaneEntry[S]], counts: Ma
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
     return found
+
+
+def is_repeat(record: Any, writer: str, lanes: Mapping[int, LaneEntry[S]]) -> bool:
+    """Return whether a call that has ended knows the record."""
+    control = lanes[CALL_CHANNEL]  # which stands for the lanes of which nothing is left
+    count = control.next_control.get(writer, 0)
+    if record.channel != CALL_CHANNEL:
+        lane = lanes.get(record.channel, control)
+        count = max(lane.next_sequence.get(writer, 0), control.next_sequence.get(writer, 0))
+    return bool(record.kind == "tail" or record.sequence < count)
 
 
 def logic_of(state: LaneState, stage: str) -> bytes:
@@ -184,6 +196,7 @@ def restored_entry(lane: LaneEntry[S], state: LaneState | None, first_offset: in
     lane.next_control = {position.writer: position.next_control for position in state.positions}
     lane.output_sequence = state.output_sequence
     lane.released_offset = state.released_offset
+    lane.poison_offset = state.poison_offset
     needed = state.needed_offset if state.needed_offset >= 0 else state.released_offset + 1
     lane.unproved_from = max(needed, first_offset)
     lane.is_overtaken = needed < first_offset

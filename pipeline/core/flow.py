@@ -17,22 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, cast
 
 from pipeline.core.contract import Draft, Envelope, FeedLogic, Lane, LaneLogic, R, S, Snapshot, Step, W
 from pipeline.core.effects import Effects
-from pipeline.core.entries import Held, LaneEntry, agreeing, opened, restored_entry, state_of
+from pipeline.core.entries import Held, LaneEntry, agreeing, is_repeat, state_of
 from pipeline.core.errors import PoisonError, StaleStateError
 from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, Place, idle_record, restored_feeds
 from pipeline.core.ids import CALL_CHANNEL
+from pipeline.core.losses import Way, degraded, finished, given_up, place_of
+from pipeline.core.opening import opened_entries, restored_entries
 from pipeline.core.passing import (
-    check_channels,
     check_control_rate,
     check_lane,
     check_numbers,
     check_reach,
     check_sequence,
-    control_rate,
     copy_of,
     gap_before,
     is_own_degraded,
@@ -79,9 +80,8 @@ class CallFlow(Generic[S, W, R]):
         self._started: Started | None = None
         self._lanes: dict[int, LaneEntry[S]] = {}
         self._references: dict[int, int] = {}
-        self._ends: dict[str, tuple[Envelope, int]] = {}
+        self._ends: dict[str, tuple[Envelope, int, tuple[Draft, ...]]] = {}
         self._ended_offset: int | None = None
-        self._poison_offset: int | None = None
         if restored and CALL_CHANNEL in restored:
             self._restore(restored)
 
@@ -93,12 +93,25 @@ class CallFlow(Generic[S, W, R]):
         Raises PoisonError when the record can never be used (the flow is then as before, and the runner calls `reject`), StaleStateError
         when the states are older than what was read before: the runner reads again from where it says.
         """
+        return self._take(record, offset, Way(self._logic.plan))
+
+    def abandon(self, record: Any, offset: int, *, reason: str, topic: str, partition: int) -> Effects:
+        """Take in a record at ``offset`` that ends the process whenever it is processed: nothing is inferred, and the call is degraded.
+
+        Its lane writes what it holds as lost, up to the end of the record, and the next record follows it without a hole. A control
+        record takes effect. Raises what `feed` raises.
+        """
+        body = Degraded(stage=self._stage, reason=reason, topic=topic, partition=partition, offset=offset)
+        way = Way(partial(given_up, self._logic), (degraded(body, record.start_sample),))
+        return finished(self._take(record, offset, way))
+
+    def _take(self, record: Any, offset: int, way: Way[S, W]) -> Generator[W, R, Effects]:
         effects = Effects()
         writer = self._writer_of(record)
         check_numbers(record)
         if self.is_ended:
             is_late = self._ended_offset is not None and offset > self._ended_offset and writer in self._writers
-            if is_late and not self._is_repeat(record, writer):
+            if is_late and not is_repeat(record, writer, self._lanes):
                 raise PoisonError(
                     f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after"
                 )
@@ -109,9 +122,9 @@ class CallFlow(Generic[S, W, R]):
             return effects
         effects.is_heard = True
         if record.channel == CALL_CHANNEL:
-            yield from self._feed_control(record, writer, offset, effects)
+            yield from self._feed_control(record, writer, offset, effects, way)
         else:
-            yield from self._feed_lane(record, writer, offset, effects)
+            yield from self._feed_lane(record, writer, offset, effects, way)
         if self._feeds.hear(record, offset):
             self._lanes[CALL_CHANNEL].is_dirty = True
             if self._clocks and self._feeds.epoch > 1:
@@ -120,18 +133,18 @@ class CallFlow(Generic[S, W, R]):
         self._settle(effects)
         return effects
 
-    def reject(self, offset: int, *, reason: str, topic: str, partition: int) -> Effects:
-        """Mark the call degraded by an unusable record at ``offset``."""
-        effects = Effects(released=[offset])
-        control, last = self._lanes.get(CALL_CHANNEL), self._poison_offset
-        if control is None or self.is_ended or (last is not None and offset <= last):
-            return effects
-        self._poison_offset = offset
+    def reject(self, offset: int, *, reason: str, topic: str, partition: int, record: Any | None = None) -> Effects:
+        """Mark the call degraded by an unusable record at ``offset``: where ``record`` says that it belongs, when it could be decoded."""
+        if not self._lanes or self.is_ended:
+            return Effects(released=[offset])
+        lane, start = place_of(record, self._lanes)
+        if lane.poison_offset is not None and offset <= lane.poison_offset:
+            return Effects(released=[offset])
+        effects, lane.poison_offset = Effects(), offset
         body = Degraded(stage=self._stage, reason=reason, topic=topic, partition=partition, offset=offset)
-        effects.outputs.append(
-            self._stamp(control, Draft(kind="degraded", start_sample=control.sample, body={"degraded": body}))
-        )
-        control.is_dirty = True
+        effects.outputs.append(self._stamp(lane, degraded(body, start)))
+        self._hold(lane, Held("", -1, True, offset))  # until the lane's state says that it was said
+        lane.is_dirty = True
         self._settle(effects)
         return effects
 
@@ -177,7 +190,9 @@ class CallFlow(Generic[S, W, R]):
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 
-    def _feed_lane(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
+    def _feed_lane(
+        self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W]
+    ) -> Generator[W, R, None]:
         lane = self._lanes.get(record.channel)
         if self._started is None:
             raise not_started(record, self._first_offset)
@@ -192,15 +207,15 @@ class CallFlow(Generic[S, W, R]):
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
         skipped = lane.skipped(offset, has_hole=record.sequence > expected)
-        state, outputs = lane.state, list[Draft]()
+        state, outputs = lane.state, list(way.losses)
         assert state is not None
         is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
         if record.sequence > expected:
             gap = gap_before(record, lane.sample, is_overtaken=skipped > 0)
-            state = yield from self._run(self._logic.plan(state, gap), outputs)
+            state = yield from self._run(way.plan(state, gap), outputs)
         if record.kind in self._logic.kinds:
-            state = yield from self._run(self._logic.plan(state, record), outputs)
-        elif writer == self._writers[0]:
+            state = yield from self._run(way.plan(state, record), outputs)
+        elif writer == self._writers[0] or is_own_degraded(record, writer):
             outputs.append(copy_of(record))
         lane.state = state
         lane.prove()
@@ -233,12 +248,14 @@ class CallFlow(Generic[S, W, R]):
 
     # -- control -------------------------------------------------------------------------------------------------
 
-    def _feed_control(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
+    def _feed_control(
+        self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W]
+    ) -> Generator[W, R, None]:
         if self._started is None:
             if record.kind != "started" or record.started is None:
                 raise not_started(record, self._first_offset)
             check_control_rate(record, record.started)
-            self._open(record)
+            self._lanes, self._started = opened_entries(self._logic, record.started), record.started
         else:
             check_control_rate(record, self._started)
             check_sequence(record, self._lanes[CALL_CHANNEL].next_control.get(writer, 0))
@@ -250,7 +267,7 @@ class CallFlow(Generic[S, W, R]):
         for lane in lanes:
             self._hold(lane, Held(writer, record.sequence, True, offset))
         if record.kind == "ended":
-            yield from self._end(record, writer, offset, effects)
+            yield from self._end(record, writer, offset, effects, way)
             return
         if writer in self._clocks:
             lanes = agreeing(record, writer, lanes, self._counts())
@@ -262,12 +279,15 @@ class CallFlow(Generic[S, W, R]):
                 lane.anchor = (record.start_sample * lane.rate // record.sample_rate_hz, record.capture_time_ms)
             if lane.state is not None and is_authoritative and record.kind in self._logic.controls:
                 outputs: list[Draft] = []
-                lane.state = yield from self._run(self._logic.plan(lane.state, record), outputs)
+                lane.state = yield from self._run(way.plan(lane.state, record), outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
-            elif lane.state is None and (is_authoritative or is_own_degraded(record, writer)):
-                lane.anchor = (record.start_sample, record.capture_time_ms)
-                effects.outputs.append(self._stamp(lane, copy_of(record)))
-                self._feeds.follow(record.kind)
+            elif lane.state is None:
+                drafts = way.losses
+                if is_authoritative or is_own_degraded(record, writer):
+                    lane.anchor = (record.start_sample, record.capture_time_ms)
+                    drafts = (copy_of(record), *drafts) if record.kind == "started" else (*drafts, copy_of(record))
+                    self._feeds.follow(record.kind)
+                effects.outputs += [self._stamp(lane, draft) for draft in drafts]
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
         if self._clocks and record.kind == "interrupted" and any(lane.state is None for lane in lanes):
@@ -289,43 +309,32 @@ class CallFlow(Generic[S, W, R]):
         }
         return Place(next_sequence=self._counts(), end_samples=ends)
 
-    def _end(self, record: Any, writer: str, offset: int, effects: Effects) -> Generator[W, R, None]:
-        self._ends[writer] = (record, offset)
+    def _end(self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W]) -> Generator[W, R, None]:
+        self._ends[writer] = (record, offset, way.losses)
         if set(self._ends) != set(self._writers):
             return  # not applied yet: after a restart it is read again
         first = self._ends[self._writers[0]][0]
         for lane in self._lanes.values():
             if lane.state is not None:
                 outputs: list[Draft] = []
-                lane.state = yield from self._run(self._logic.plan(lane.state, first), outputs)
+                lane.state = yield from self._run(way.plan(lane.state, first), outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         control = self._lanes[CALL_CHANNEL]
         control.anchor = (first.start_sample, first.capture_time_ms)
-        effects.outputs.append(self._stamp(control, copy_of(first)))
-        for name, (ended, _) in self._ends.items():
+        losses = [draft for *_, own in self._ends.values() for draft in own]
+        effects.outputs += [self._stamp(control, draft) for draft in (*losses, copy_of(first))]
+        for name, (ended, *_) in self._ends.items():
             control.next_sequence[name] = max(lane.next_sequence.get(name, 0) for lane in self._lanes.values())
             for lane in self._lanes.values():
                 lane.next_control[name] = max(lane.next_control.get(name, 0), ended.sequence + 1)
         self.is_ended = True
         effects.standing = ("complete", self._place()) if self._clocks else None
-        self._ended_offset = max(at for _, at in self._ends.values())
+        self._ended_offset = max(at for _, at, _ in self._ends.values())
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.channel == CALL_CHANNEL):
             lane.released_offset = self._ended_offset
             effects.states.append(self._lane_state(lane, None))
         effects.released += sorted(self._references)
         self._references.clear()
-
-    def _open(self, record: Any) -> None:
-        started: Started = record.started
-        check_channels(started)
-        lanes = [Lane(channel=channel, started=started) for channel in started.channels]
-        states = [self._logic.open(lane) for lane in lanes]
-        self._started = started
-        self._lanes[CALL_CHANNEL] = LaneEntry(CALL_CHANNEL, control_rate(started))
-        for lane, state in zip(lanes, states, strict=True):
-            self._lanes[lane.channel.channel] = LaneEntry(
-                lane.channel.channel, lane.channel.sample_rate_hz, state, lane
-            )
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
@@ -334,14 +343,6 @@ class CallFlow(Generic[S, W, R]):
         if writer not in self._writers and not (writer in self._clocks and record.kind == "interrupted"):
             raise PoisonError(f"{writer!r} is not a writer of this topic")
         return writer
-
-    def _is_repeat(self, record: Any, writer: str) -> bool:
-        control = self._lanes[CALL_CHANNEL]  # which stands for the lanes of which nothing is left
-        count = control.next_control.get(writer, 0)
-        if record.channel != CALL_CHANNEL:
-            lane = self._lanes.get(record.channel, control)
-            count = max(lane.next_sequence.get(writer, 0), control.next_sequence.get(writer, 0))
-        return bool(record.kind == "tail" or record.sequence < count)
 
     def _stamp(self, lane: LaneEntry[S], draft: Draft) -> Any:
         extra: dict[str, Any] = {"stage": self._stage} if self._writes is CallAnnotation else {}
@@ -361,7 +362,7 @@ class CallFlow(Generic[S, W, R]):
             snapshot = None if lane.state is None else self._logic.snapshot(lane.state)
             if snapshot is None and lane.state is not None:
                 continue
-            waiting = {(writer, ended.sequence) for writer, (ended, _) in self._ends.items()}
+            waiting = {(writer, ended.sequence) for writer, (ended, *_) in self._ends.items()}
             for held in lane.let_go(snapshot.needed_sequence if snapshot else None, waiting):
                 self._references[held.offset] -= 1
                 if not self._references[held.offset]:
@@ -377,7 +378,6 @@ class CallFlow(Generic[S, W, R]):
         return replace(
             state,
             ended_offset=self._ended_offset,
-            poison_offset=self._poison_offset,
             feed_epochs=tuple(self._feeds.epochs),
             feed_state=self._feeds.state,
             started=self._started,
@@ -386,19 +386,7 @@ class CallFlow(Generic[S, W, R]):
     def _restore(self, restored: Mapping[int, LaneState]) -> None:
         control = restored[CALL_CHANNEL]
         self._started = control.started
-        self._poison_offset = control.poison_offset
         self._ended_offset = control.ended_offset
         self.is_ended = control.ended_offset is not None
         self._feeds = restored_feeds(control.feed_epochs, control.feed_state)
-        started, rate = control.started, control_rate(control.started) if control.started else 0
-        entry: LaneEntry[S] = LaneEntry(CALL_CHANNEL, rate)
-        self._lanes[CALL_CHANNEL] = restored_entry(entry, control, self._first_offset)
-        if started is None:
-            return  # the mark of a call that has ended
-        for channel in started.channels:
-            lane = Lane(channel=channel, started=started)
-            entry = LaneEntry(channel.channel, channel.sample_rate_hz, None, lane)
-            state = restored.get(channel.channel)
-            restored_entry(entry, state, self._first_offset)
-            entry.state = opened(self._logic, lane, state, self._stage)
-            self._lanes[channel.channel] = entry
+        self._lanes = restored_entries(self._logic, restored, self._stage, self._first_offset)

@@ -15,6 +15,7 @@ LARGEST = 2**48
 FARTHEST_SECONDS = 7 * 24 * 3600
 # Above any number of skips (`pipeline.core.entries.OVERTAKEN`) and of records that were lost.
 FARTHEST_SEQUENCES = 100_000_000
+CRASHED = "decoder_crash"  # reason of a loss: a model did not survive the samples
 DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
 
 

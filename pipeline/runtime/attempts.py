@@ -3,8 +3,9 @@
 A record that ends the process (a crash in a model's library, the memory it takes) comes back after every restart. Nothing in the
 process can tell, so the commit of its partition does: each start commits the offset it found, with one more start in the metadata,
 which goes with the first progress, and with an end in good order. After a start without progress the next records are taken in hand
-one by one, each named in the metadata first; one that has ended the process ``limit`` times is condemned: it goes to the dead letters
-unread, and every commit in front of it says so. Pure.
+one by one, each named in the metadata first; one that has ended the process ``limit`` times is condemned: it goes to the dead letters,
+and its call does without what it would have had inferred. One that ends the process even so is not decoded any more. Every commit in
+front of them says so. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Attempts:
     """The metadata of a partition's commit.
 
     ``starts`` from the committed offset; ``in_hand`` the record that was being processed; ``culprit`` the one that ended the process
-    last, ``deaths`` times in a row; ``condemned`` those that are not processed any more.
+    last, ``deaths`` times in a row; ``condemned`` those that are not processed any more, ``unread`` those of them that are not decoded.
     """
 
     starts: int = 0
@@ -31,6 +32,7 @@ class Attempts:
     culprit: int | None = None
     deaths: int = 0
     condemned: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: str | None) -> Attempts:
@@ -41,10 +43,11 @@ class Attempts:
         """
         try:
             document = json.loads((text or "").rstrip("\0") or "{}")  # confluent-kafka ends it with a zero byte
-            found = cls(**{**document, "condemned": tuple(document.get("condemned", ()))})
+            lists = {name: tuple(document.get(name, ())) for name in ("condemned", "unread")}
+            found = cls(**{**document, **lists})
         except (ValueError, TypeError, AttributeError):
             return cls()
-        numbers = (found.starts, found.deaths, found.in_hand or 0, found.culprit or 0, *found.condemned)
+        numbers = (found.starts, found.deaths, found.in_hand or 0, found.culprit or 0, *found.condemned, *found.unread)
         return found if all(isinstance(number, int) and number >= 0 for number in numbers) else cls()
 
     def to_text(self) -> str:
@@ -61,11 +64,18 @@ class Attempts:
         if self.in_hand is None:
             return replace(self, starts=self.starts + 1)
         found = replace(self, starts=max(self.starts, CAREFUL_AFTER), in_hand=None)  # it was not further on
+        if self.in_hand in self.condemned:
+            return replace(found, unread=(*self.unread, self.in_hand)[-MAX_CONDEMNED:])
         deaths = self.deaths + 1 if self.in_hand == self.culprit else 1
         condemned = self.condemned
-        if deaths >= limit and self.in_hand not in condemned:
+        if deaths >= limit:
             condemned = (*condemned, self.in_hand)[-MAX_CONDEMNED:]
         return replace(found, culprit=self.in_hand, deaths=deaths, condemned=condemned)
+
+    def kept(self, offset: int) -> Attempts:
+        """Return what is left of it where a commit of ``offset`` made progress: the condemned records that may be read again."""
+        condemned, unread = (tuple(one for one in found if one >= offset) for found in (self.condemned, self.unread))
+        return Attempts(condemned=condemned, unread=unread)
 
     @property
     def is_careful(self) -> bool:
@@ -102,6 +112,10 @@ class Start:
         """Return whether the record at ``offset`` has ended the process too often."""
         return offset in self.attempts.condemned
 
+    def is_unread(self, offset: int) -> bool:
+        """Return whether the record at ``offset``, condemned, has ended the process once more."""
+        return offset in self.attempts.unread
+
     def metadata(self, offset: int) -> str:
         """Return what a commit of ``offset`` remembers."""
         return self._at(offset, is_over=self.is_over)
@@ -117,16 +131,14 @@ class Start:
 
     def rewound(self, offset: int) -> str:
         """Return what a commit of ``offset`` remembers from where everything is read again."""
-        return Attempts(condemned=self._condemned(offset)).to_text()
+        return self.attempts.kept(offset).to_text()
 
     def _at(self, offset: int, *, is_over: bool) -> str:
         if offset > self.offset and offset >= self.careful_end:
             return self.rewound(offset)
-        found = replace(self.attempts, condemned=self._condemned(offset))
+        kept = self.attempts.kept(offset)
+        found = replace(self.attempts, condemned=kept.condemned, unread=kept.unread)
         if is_over:
             return replace(found, starts=max(0, found.starts - 1)).to_text()
         is_unfinished = self.in_hand is not None and self.in_hand >= offset
         return replace(found, in_hand=self.in_hand if is_unfinished else None).to_text()
-
-    def _condemned(self, offset: int) -> tuple[int, ...]:
-        return tuple(one for one in self.attempts.condemned if one >= offset)

@@ -30,10 +30,9 @@ class Care:
         start = self.starts.get(partition)
         return start is not None and start.is_careful(offset)
 
-    def is_condemned(self, partition: int, offset: int) -> bool:
-        """Return whether the record has ended the process too often."""
-        start = self.starts.get(partition)
-        return start is not None and start.is_condemned(offset)
+    def start_of(self, partition: int) -> Start | None:
+        """Return where reading of the partition started; None before it has."""
+        return self.starts.get(partition)
 
     def remembered(self, tp: TP, offset: int) -> str:
         """Return the metadata of a commit."""

@@ -12,6 +12,7 @@ The names in `pipeline.runtime.crash_points` stand between these steps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from pipeline.core.feeds import Place
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.core.passing import check_key
+from pipeline.runtime.attempts import Start
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import dead_letter
 from pipeline.runtime.inference import Inference
@@ -51,7 +53,7 @@ class Carried:
 
 
 class Carrier:
-    """Carries out the effects of every call of a worker. ``is_condemned`` says which (partition, offset) is not to be processed."""
+    """Carries out the effects of every call of a worker. ``start_of`` says where its reading started in a partition."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Carrier:
         states: LaneStates,
         inference: Inference[Any, Any] | None,
         pulse: Pulse,
-        is_condemned: Callable[[int, int], bool],
+        start_of: Callable[[int], Start | None],
     ) -> None:
         prefix = settings.topics.prefix
         self._spec = spec
@@ -72,7 +74,7 @@ class Carrier:
         self._states = states
         self._inference = inference
         self._pulse = pulse
-        self._is_condemned = is_condemned
+        self._start_of = start_of
         self.counts = Counter[
             str
         ]()  # records read since the start; of them repeats that were dropped, and those rejected
@@ -153,26 +155,36 @@ class Carrier:
         reach(self._spec.name, "idle_written")
 
     async def _step(self, flow: CallFlow[Any, Any, Any], message: Any) -> Effects:
+        record, start = None, self._start_of(message.partition)
         try:
-            if self._is_condemned(message.partition, message.offset):
+            if start is not None and start.is_condemned(message.offset):
                 raise CondemnedError
-            record = await self._lookups.decode(message.value, self._spec.reads)
-            check_key(record, flow.call_id)
-            reach(self._spec.name, "decoded", message.offset)
+            record = await self._read(flow, message)
             steps = flow.feed(record, message.offset)
             work = next(steps)
             while True:
                 if self._inference is None:
                     raise FatalError(f"stage {self._spec.name} asks for inference and has no engine")
+                reach(self._spec.name, "inferring", message.offset, work)
                 work = steps.send(await self._inference.infer(work))
         except StopIteration as stop:
             effects: Effects = stop.value
             return effects
         except (CodecError, PoisonError) as error:
             await self.bury(message, error)
-            return flow.reject(
-                message.offset, reason=type(error).__name__, topic=self._input_name, partition=message.partition
-            )
+            about = {"reason": type(error).__name__, "topic": self._input_name, "partition": message.partition}
+            if isinstance(error, CondemnedError) and start is not None and not start.is_unread(message.offset):
+                with contextlib.suppress(CodecError, PoisonError):
+                    record = await self._read(flow, message)
+                    return flow.abandon(record, message.offset, **about)
+            return flow.reject(message.offset, record=record, **about)
+
+    async def _read(self, flow: CallFlow[Any, Any, Any], message: Any) -> Any:
+        """Return the record of a message. Raises CodecError, and PoisonError where it is not the call's."""
+        record = await self._lookups.decode(message.value, self._spec.reads)
+        check_key(record, flow.call_id)
+        reach(self._spec.name, "decoded", message.offset)
+        return record
 
     async def _send(self, flow: CallFlow[Any, Any, Any], partition: int, output: Any, burst: Burst) -> None:
         lane = flow.channels.get(output.channel)

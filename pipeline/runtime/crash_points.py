@@ -5,7 +5,8 @@ each. Outside of tests `reach` costs a comparison.
 
 A test names a folder in ``CALLSCRIBE_TEST_CRASHES``. A file ``<stage>.<point>`` in it says what happens to the stage's process that
 reaches the point: ``kill`` (the file is removed, and the process gets SIGKILL, as from ``kill -9``), ``raise`` (the file is removed,
-and an error is raised that nobody expects), or ``kill at 42``: whenever the record at offset 42 gets there.
+and an error is raised that nobody expects), ``kill at 42``: whenever the record at offset 42 gets there, or ``kill on 0a1b``: whenever
+samples get there that hold these bytes.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 STAGES = ("vad", "asr", "diarize", "assemble")
 POINTS = {
     "received": STAGES,
     "decoded": (*STAGES, "sink"),
+    "inferring": ("vad", "asr"),
     "stepped": STAGES,
     "outputs_sent": STAGES,
     "outputs_delivered": STAGES,
@@ -39,8 +42,8 @@ VARIABLE = "CALLSCRIBE_TEST_CRASHES"
 _folder = Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
 
 
-def reach(stage: str, point: str, offset: int = -1) -> None:
-    """Pass the point with the record at ``offset``, or die there when a test has asked for it."""
+def reach(stage: str, point: str, offset: int = -1, work: Any = None) -> None:
+    """Pass the point with the record at ``offset``, or with ``work`` for an engine, or die there when a test has asked for it."""
     if _folder is None:
         return
     path = _folder / f"{stage}.{point}"
@@ -50,6 +53,11 @@ def reach(stage: str, point: str, offset: int = -1) -> None:
         return
     if what[1:2] == ["at"]:
         if what[2] == str(offset):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return
+    if what[1:2] == ["on"]:
+        samples = work.windows if hasattr(work, "windows") else work.audio
+        if bytes.fromhex(what[2]) in samples.tobytes():
             os.kill(os.getpid(), signal.SIGKILL)
         return
     path.unlink()

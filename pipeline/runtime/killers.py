@@ -119,5 +119,5 @@ class Killers:
         text = (known.metadata or "") if 0 <= known.offset <= offset else ""
         found = Attempts.parse(text if last is None else last.lived_on(known.offset, text))
         is_same = known.offset < 0 or known.offset >= first  # else the records between were deleted
-        attempts = found.started(self._max_deaths) if is_same else Attempts(condemned=found.condemned)
+        attempts = found.started(self._max_deaths) if is_same else found.kept(offset)
         return Start(offset=offset, first=first, end=min(end, offset + self._max_batch), attempts=attempts)

@@ -50,7 +50,7 @@ class Positions:
                 last, text = self._not_taken_back.get(tp.partition), known.metadata or ""
                 found = Attempts.parse(text if last is None else last.lived_on(known.offset, text))
                 is_same = known.offset == offset  # else the records between were deleted
-                attempts = found.started(max_deaths) if is_same else Attempts(condemned=found.condemned)
+                attempts = found.started(max_deaths) if is_same else found.kept(offset)
             starts[tp.partition] = Start(offset=offset, first=first[tp], end=end[tp], attempts=attempts)
         self._not_taken_back, self._is_made_again = {}, False
         await self.remember(starts, {number: start.offset for number, start in starts.items()})

@@ -92,7 +92,7 @@ class StageWorker:
         self._care = Care(self._positions)
         self._pulse = Pulse(settings.kafka.session_timeout_seconds / 2, _stood_still)
         self._carrier = Carrier(
-            spec, settings, codec, outbox, self._states, self._inference, self._pulse, self._care.is_condemned
+            spec, settings, codec, outbox, self._states, self._inference, self._pulse, self._care.start_of
         )
         self._burials = Burials(self._carrier.bury, self._release)
         self._generation = -1

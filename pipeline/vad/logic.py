@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import PoisonError
 from pipeline.core.frozen import changed
-from pipeline.core.passing import DELETED
+from pipeline.core.passing import CRASHED, DELETED
 from pipeline.core.resample import TAPS_AHEAD, TAPS_BEHIND, double_rate
 from pipeline.vad.hysteresis import Walk
 from pipeline.vad.state import (
@@ -70,12 +70,30 @@ class VadLogic:
         if record.kind == "ended":
             start = max(state.audio_end, state.offset)
             end = record.ended.end_samples.get(str(state.channel), 0) if record.ended is not None else 0
-            gap = Gap(end_sample=end, reason=PAUSED if state.is_paused else "missing_audio") if end > start else None
+            gap = Gap(end_sample=end, reason=_absence(state)) if end > start else None
             return self._flush(state, gap=gap, pending=None, end=start)
         if record.gap is None or record.gap.end_sample <= max(state.audio_end, 0):
             return Step(state)
         start = max(state.audio_end, record.start_sample if state.audio_end < 0 else 0, 0)
         return self._flush(state, gap=record.gap, pending=None, end=start)
+
+    def abandon(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
+        """Declare a gap from what was sent on, or is known to be silence, up to the end of the record."""
+        if record.kind != "audio":
+            step = self.plan(state, record)
+            if step.work is None:
+                return step
+            lost = self._lose(state, [(state.audio_end, CRASHED)])
+            step = self.plan(lost.state, record)
+            return Step(step.state, (*lost.outputs, *step.outputs), step.work)
+        state, samples = _taken(state, record)
+        start, end = record.start_sample, record.start_sample + len(samples)
+        if state.audio_start < 0:
+            state = self._begin(state, start)
+        losses = [(end, CRASHED)]
+        if start > state.audio_end:
+            losses = [(state.audio_end, CRASHED), (start, _absence(state)), *losses]
+        return self._lose(changed(state, is_paused=state.is_paused and start < state.rebuilt_to), losses)
 
     def apply(self, state: VadState, work: VadWork, result: VadResult) -> Step[VadState, VadWork]:
         """Take in the scores of ``work``."""
@@ -142,21 +160,10 @@ class VadLogic:
     # -- audio in ------------------------------------------------------------------------------------------------
 
     def _plan_audio(self, state: VadState, record: CallAudio) -> Step[VadState, VadWork]:
-        samples = decode(record, state.rate)
+        state, samples = _taken(state, record)
         start, end = record.start_sample, record.start_sample + len(samples)
-        if start < 0:
-            raise PoisonError(f"audio record {record.sequence} starts at sample {start}")
-        if state.is_rebuilding and start < state.audio_end:
-            state = changed(
-                state, is_rebuilding=False, audio_end=start, audio=EMPTY, source=EMPTY, audio_from=start * state.ratio
-            )
-        state = changed(state, is_rebuilding=False)
-        if state.audio_start >= 0 and start < state.audio_end:
-            raise PoisonError(
-                f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}"
-            )
         if state.audio_start >= 0 and start > state.audio_end:
-            gap = Gap(end_sample=start, reason=PAUSED if state.is_paused else "missing_audio")
+            gap = Gap(end_sample=start, reason=_absence(state))
             return self._flush(state, gap=gap, pending=record, end=state.audio_end)
         if state.audio_start < 0:
             state = self._begin(state, start)
@@ -269,6 +276,28 @@ class VadLogic:
         step = self._plan_audio(state, pending)
         return Step(step.state, (*outputs, *step.outputs), step.work)
 
+    def _lose(self, state: VadState, losses: Sequence[tuple[int, str]]) -> Step[VadState, VadWork]:
+        """Let go of the audio that nothing was said of, and declare gaps: (end, reason), each from the end of the one before."""
+        outputs: list[Draft] = []
+        if state.audio_start >= 0:
+            quiet_to = state.scored_end if state.run_start is None else state.run_start
+            quiet_to = max(min(quiet_to, state.audio_end * state.ratio), state.floor, state.watermark)
+            said_to = quiet_to if state.open_start is None else state.sent_end
+            if state.open_start is not None and not state.is_first:
+                walk = Walk(state, self._config, outputs)
+                walk.close(said_to)
+                state = walk.state()
+            state = self._begin(
+                changed(state, open_start=None, is_fresh=False, is_rebuilding=False), said_to // state.ratio
+            )
+        for end, reason in losses:
+            if state.audio_end < end:
+                gap = Gap(end_sample=end, reason=reason)
+                step = self._finish(state, max(state.audio_end, 0) * state.ratio, gap, None, [], is_break=False)
+                state, outputs = step.state, [*outputs, *step.outputs]
+        is_before = state.audio_end > losses[-1][0]  # the record was taken in before a restart
+        return Step(changed(state, is_rebuilding=is_before), tuple(outputs))
+
     # -- buffers -------------------------------------------------------------------------------------------------
 
     def _needed_from(self, state: VadState) -> int:
@@ -286,6 +315,25 @@ class VadLogic:
         cut = max(0, min(needed - state.audio_from, len(state.audio)))
         pieces = tuple(piece for piece in state.pieces if piece[1] > needed // state.ratio)
         return changed(state, audio=state.audio[cut:].copy(), audio_from=state.audio_from + cut, pieces=pieces)
+
+
+def _taken(state: VadState, record: CallAudio) -> tuple[VadState, Samples]:
+    """Return the state that expects an audio record, and the record's samples. Raises PoisonError."""
+    samples, start = decode(record, state.rate), record.start_sample
+    if start < 0:
+        raise PoisonError(f"audio record {record.sequence} starts at sample {start}")
+    if state.is_rebuilding and start < state.audio_end:
+        state = changed(state, audio_end=start, audio=EMPTY, source=EMPTY, audio_from=start * state.ratio)
+    if state.audio_start >= 0 and start < state.audio_end:
+        raise PoisonError(
+            f"audio record {record.sequence} starts at sample {start}, below the end of its predecessor at {state.audio_end}"
+        )
+    return changed(state, is_rebuilding=False), samples
+
+
+def _absence(state: VadState) -> str:
+    """Return why there is no audio behind what the lane has heard."""
+    return PAUSED if state.is_paused else "missing_audio"
 
 
 def make(settings: Any) -> VadLogic:

@@ -206,7 +206,7 @@ def test_a_record_that_kills_the_process_goes_to_the_dead_letters(
     (other,) = hit.keys() - {record.call_id}
     assert hit[other] == expected
     died = next(worker for worker in system.supervisor.state.workers if worker.stage == "asr").restarts - restarts
-    assert 4 <= died <= 6
+    assert 4 <= died <= 7  # condemned, it kills once more where it is decoded
 
 
 def test_kills_while_somebody_speaks_are_no_records_fault(kafka: Kafka, call: assets.DemoCall, expected: Any) -> None:

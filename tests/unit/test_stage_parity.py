@@ -110,7 +110,7 @@ def test_has_a_changelog_of_its_own(name: str) -> None:
     changelog = topics.changelog_of(name)
     assert changelog.changelog_of == name
     assert (changelog.producers, changelog.consumers) == ((name,), (name,))
-    assert (changelog.schema, changelog.cleanup, changelog.retention_ms) == ("LaneState", "compact", -1)
+    assert (changelog.schema, changelog.cleanup) == ("LaneState", "compact,delete")
     assert changelog.group == topics.topic(spec(name).input).group, (
         "Faust refuses a changelog with another partition count"
     )
@@ -146,6 +146,7 @@ def test_engine_is_in_its_room_where_the_stage_infers(name: str) -> None:
         assert find_spec(f"pipeline.{name}.engine") is not None
         assert type(engine).__module__.startswith(f"pipeline.{name}.")
         assert callable(engine.infer)
+        assert callable(spec(name).make_logic(Settings()).abandon), "some audio may end the engine with the process"
 
 
 def test_the_sink_reads_the_end_of_the_flow() -> None:

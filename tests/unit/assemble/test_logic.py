@@ -200,6 +200,27 @@ def test_refused_text_marks_the_call() -> None:
     assert (draft.body["degraded"].stage, draft.body["degraded"].reason) == ("asr", "rejected_text:repetition")
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["", "speakers-known-late"])
+def test_a_segment_does_not_reach_across_speech_that_was_refused(is_late: bool) -> None:
+    """asr ends an utterance at what its decoder does not survive; what is left of it opens the same one anew."""
+    lost = Rejected(start_sample=8_000, end_sample=16_000, reason="decoder_crash")
+    spoken = [
+        words("a b", 0.0),
+        words("", 2.0, is_last=True, rejected=(lost,)),
+        words("c d", 2.0),
+        words("e f", 3.0, is_last=True),
+    ]
+    state, drafts = drive(*([*spoken, AGENT] if is_late else [AGENT, *spoken]))
+    assert segments(drafts) == [("agent", "a b"), ("agent", "c d e f")]
+    assert state.pending == ()
+    spans = [span for draft in drafts if draft.kind == "coverage" for span in draft.body["coverage"].spans]
+    assert [(span.kind, span.end_sample) for span in spans] == [
+        ("segment", 8_000),
+        ("refused", 16_000),
+        ("segment", 32_000),
+    ]
+
+
 def test_joined_words_have_no_space() -> None:
     record = words("東 京 です", 0.0, is_last=True)
     joined = tuple(replace(word, is_joined=True) for word in record.words.words)  # type: ignore[union-attr]

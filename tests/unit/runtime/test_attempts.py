@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ METADATA_BYTES = 4096  # offset.metadata.max.bytes of Kafka
         culprit=st.none() | st.integers(0, 2**62),
         deaths=st.integers(0, 99),
         condemned=st.lists(st.integers(0, 2**62), max_size=MAX_CONDEMNED).map(tuple),
+        unread=st.lists(st.integers(0, 2**62), max_size=MAX_CONDEMNED).map(tuple),
     )
 )
 def test_the_metadata_says_everything_and_fits(attempts: Attempts) -> None:
@@ -64,6 +67,15 @@ def test_every_killer_is_condemned_and_nothing_else(killers: set[int], limit: in
     number, attempts = starts(killers, 10, limit, 100)
     assert set(attempts.condemned) == killers
     assert number <= CAREFUL_AFTER + limit * len(killers)
+
+
+def test_a_condemned_record_that_ends_the_process_even_so_is_not_decoded_any_more() -> None:
+    attempts = Attempts(in_hand=4, culprit=4, deaths=2).started(3)
+    assert (attempts.condemned, attempts.unread) == ((4,), ())
+    again = replace(attempts, in_hand=4).started(3)
+    assert (again.condemned, again.unread) == ((4,), (4,))
+    other = replace(again, in_hand=5).started(3)
+    assert (other.condemned, other.unread, other.culprit, other.deaths) == ((4,), (4,), 5, 1)
 
 
 def test_a_start_that_found_nothing_in_hand_blames_nobody() -> None:
