@@ -1,7 +1,8 @@
 """The account of a call's samples, read from the store and checked: every accepted sample is in exactly one span.
 
 The spans come from the stages (`pipeline.assemble.account`), the number of samples from the feed (``ended.end_samples``), segments and
-gaps from rows of their own; where they contradict each other, `Coverage.problems` says so.
+gaps from rows of their own; where they contradict each other, `Coverage.problems` says so: a span of words or of a gap must have its
+rows, and every row its span.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from schemas.records import Channel
 
 KINDS = ("segment", "non_speech", "refused", "gap", "paused")
 PAUSED = "paused"
+COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ class Coverage:
     @property
     def problems(self) -> tuple[str, ...]:
         """Return what does not add up, channel by channel; empty when everything does."""
+        if self.state == COMPLETE and not self.channels:
+            return ("no channel is known: what the call started with is not stored",)
         return tuple(problem for channel in self.channels for problem in channel.problems)
 
     def to_document(self) -> dict[str, Any]:
@@ -100,6 +104,8 @@ class Coverage:
             told = "not told yet" if one.accepted_samples is None else str(one.accepted_samples)
             lines.append(f"  covered    {one.covered_samples:>12}   accepted {told}")
             lines += [f"  {problem}" for problem in one.problems]
+        if not self.channels:
+            lines += self.problems
         lines.append("does not add up" if self.problems else "adds up")
         return "\n".join(lines) + "\n"
 
@@ -119,13 +125,17 @@ def _channel(stored: StoredCall, channel: Channel, end: int | None) -> ChannelCo
     offset = min(channel.offset_samples, end) if end is not None else channel.offset_samples
     spans = _merged(rows)
     paused = sum(span.end_sample - span.start_sample for span in spans if span.kind == PAUSED)
-    problems = [*_breaks(spans, offset, end if stored.call.state == "complete" else None)]
-    for segment in stored.segments:
-        if segment.channel == channel.channel:
-            problems += _outside(spans, "segment", segment.start_sample, segment.end_sample)
-    for gap in stored.gaps:
-        if gap.channel == channel.channel:
-            problems += _outside(spans, "gap", max(gap.start_sample, gap.end_sample - 1), gap.end_sample)
+    segments = [(one.start_sample, one.end_sample) for one in stored.segments if one.channel == channel.channel]
+    gaps = [(one.start_sample, one.end_sample) for one in stored.gaps if one.channel == channel.channel]
+    problems = [
+        *_breaks(spans, offset, end if stored.call.state == COMPLETE else None),
+        *_unbacked(spans, "segment", segments),
+        *_unbacked(spans, "gap", gaps),
+    ]
+    for segment_start, segment_end in segments:
+        problems += _outside(spans, "segment", segment_start, segment_end)
+    for gap_start, gap_end in gaps:
+        problems += _outside(spans, "gap", max(gap_start, gap_end - 1), gap_end)
     return ChannelCoverage(
         channel=channel.channel,
         role=channel.role,
@@ -172,3 +182,18 @@ def _outside(spans: Sequence[CoverageSpan], kind: str, start: int, end: int) -> 
     )
     if inside < end - start:
         yield f"the {kind} from sample {start} to {end} is accounted for with {inside} samples"
+
+
+def _unbacked(spans: Sequence[CoverageSpan], kind: str, rows: Iterable[tuple[int, int]]) -> Iterable[str]:
+    """Yield what spans of ``kind`` say and no row does: rows (start, end) may overlap, be empty, and reach out of the spans."""
+    ordered = sorted(rows)
+    for span in spans:
+        if span.kind != kind:
+            continue
+        position = span.start_sample
+        for start, end in (*ordered, (span.end_sample, span.end_sample)):
+            if position < min(start, span.end_sample):
+                yield f"samples {position} to {min(start, span.end_sample)} are accounted for as {kind}, and no {kind} is stored there"
+            position = max(position, end)
+            if position >= span.end_sample:
+                break

@@ -111,6 +111,46 @@ def test_a_span_that_is_lost_is_noticed(at: int) -> None:
     assert "are in no span" in found.problems[0]
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_segment_that_is_lost_is_noticed(at: int) -> None:
+    records = run_chain(SPOKEN).segments
+    lost = [record for record in records if record.kind == "segment"][at]
+    assert lost.segment is not None
+    span = f"samples {lost.start_sample} to {lost.segment.end_sample}"
+    assert account([record for record in records if record is not lost]).problems == (
+        f"channel 0: {span} are accounted for as segment, and no segment is stored there",
+    )
+
+
+def test_a_gap_that_is_lost_is_noticed() -> None:
+    log = [record for record in SPOKEN.records() if record.kind != "audio" or record.sequence != 33]
+    records = outputs_of(run(stages(SPOKEN)["assemble"], annotations_of(SPOKEN, log)))
+    assert account(records).problems == ()
+    problems = account([record for record in records if record.kind != "gap" or record.channel != 0]).problems
+    assert len(problems) == 1
+    assert problems[0].endswith("are accounted for as gap, and no gap is stored there")
+
+
+def test_one_span_of_several_segments_needs_them_all() -> None:
+    # Spans of neighbours become one: a sentence that ends late enough, and what is said on without a pause.
+    text = " ".join("one" for _ in range(12)) + ". four five."
+    records = run_chain(Call(script={0: said(text, at=1.0, pause=0.0)}, seconds=8.0)).segments
+    segments = [record for record in records if record.kind == "segment"]
+    found = account(records)
+    assert found.problems == ()
+    assert [span.kind for span in found.channels[0].spans].count("segment") < len(segments)
+    for lost in segments:
+        assert "no segment is stored there" in account([one for one in records if one is not lost]).problems[0]
+
+
+def test_a_complete_call_whose_start_is_lost_does_not_add_up() -> None:
+    records = [record for record in run_chain(SPOKEN).segments if record.kind != "started"]
+    found = account(records)
+    assert found.problems == ("no channel is known: what the call started with is not stored",)
+    assert found.to_text().endswith("is not stored\ndoes not add up\n")
+    assert found.to_document()["adds_up"] is False
+
+
 def test_a_segment_that_is_accounted_for_as_silence_is_noticed() -> None:
     records = []
     for record in run_chain(SPOKEN).segments:

@@ -100,7 +100,7 @@ def whole_call(call_id: str = "c1") -> list[CallSegment]:
         envelope(call_id, "something_new", sequence=3),
         envelope(call_id, "interrupted", sequence=4, start_sample=80_000, interrupted=Interrupted(reason="idle")),
         envelope(call_id, "resumed", sequence=5, start_sample=80_000),
-        coverage(call_id, spans=((3360, "non_speech", ""), (72_000, "segment", ""))),
+        coverage(call_id, spans=((3360, "non_speech", ""), (16_400, "segment", ""), (72_000, "refused", "no_words"))),
         coverage(call_id, start=72_000, spans=((75_200, "gap", "missing_audio"), (490_400, "non_speech", ""))),
         coverage(call_id, channel=1, spans=((9600, "non_speech", ""), (19_200, "segment", ""))),
         coverage(
