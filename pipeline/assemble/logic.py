@@ -1,7 +1,8 @@
 """Words and turns become segments, as pure logic.
 
-A word waits until its speaker is known: until the turns' watermark has passed it, or diarization has gone on for the longest wait
-without naming anybody. How fast the recogniser is decides nothing.
+On a separate channel the speaker is the channel's role, and no word waits for diarization. On a mixed one a word waits until its speaker
+is known: until the turns' watermark has passed it, or diarization has gone on for ``wait`` without naming anybody. How fast the
+recogniser is decides nothing, until it is ``longest_wait`` ahead: from then on nothing waits, until diarization has come nearer.
 A segment closes at the end of an utterance, at a change of speaker, before speech that was refused, at the first sentence end after
 ``sentence`` samples, and at ``longest`` samples; never because of another channel. Positions count at the channel's rate.
 """
@@ -15,11 +16,10 @@ from typing import Any
 from pipeline.assemble.account import Account, Stretch
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.ids import segment_id
+from pipeline.core.speakers import MIXED, UNBOUNDED, UNKNOWN, open_turn
 from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
-from schemas.records import AssembleLane, CallAnnotation, Coverage, Degraded, Segment, Turn, Word, Words
-
-UNKNOWN = "unknown"
+from schemas.records import AssembleLane, CallAnnotation, Coverage, Degraded, Segment, Turn, Turns, Word, Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class AssembleConfig:
     sentence_seconds: float
     longest_seconds: float
     wait_seconds: float
+    longest_wait_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,15 @@ class AssembleLogic:
     def open(self, lane: Lane) -> AssembleState:
         """Return the state of a lane that has heard nothing."""
         channel = lane.channel
-        account = Account(rate=channel.sample_rate_hz, accounted=channel.offset_samples)
-        return AssembleState(channel=channel.channel, role=channel.role, rate=channel.sample_rate_hz, account=account)
+        is_mixed = channel.role == MIXED
+        return AssembleState(
+            channel=channel.channel,
+            role=channel.role,
+            rate=channel.sample_rate_hz,
+            turns=() if is_mixed else (open_turn(channel),),
+            turns_watermark=0 if is_mixed else UNBOUNDED,
+            account=Account(rate=channel.sample_rate_hz, accounted=channel.offset_samples),
+        )
 
     def plan(self, state: AssembleState, record: CallAnnotation) -> Step[AssembleState, Any]:
         """Take in words, turns or a watermark of the lane, or the end of the call."""
@@ -85,10 +93,7 @@ class AssembleLogic:
             state = self._listen(state, record.words)
             before += [self._refused(rejected, state) for rejected in record.words.rejected]
         elif record.kind == "turns" and record.turns is not None:
-            turns = _merge(state.turns, record.turns.turns)
-            state = replace(
-                state, turns=turns, turns_watermark=max(state.turns_watermark, record.turns.watermark_sample)
-            )
+            state = _name(state, record.turns)
         elif record.kind == "watermark" and record.stage == "diarize":
             state = replace(state, turns_watermark=max(state.turns_watermark, record.start_sample))
         elif record.kind == "watermark":
@@ -145,9 +150,9 @@ class AssembleLogic:
                 spoken=saved.spoken,
                 refused=saved.refused,
             ),
-            turns=saved.turns,
+            turns=saved.turns if fresh.role == MIXED else fresh.turns,
             words_watermark=saved.words_watermark,
-            turns_watermark=saved.turns_watermark,
+            turns_watermark=max(saved.turns_watermark, fresh.turns_watermark),
             turns_heard_to=saved.turns_heard_to,
             closed_utterance=saved.utterance,
         )
@@ -191,10 +196,13 @@ class AssembleLogic:
     def _speakers(self, state: AssembleState, pending: Sequence[_Pending], is_end: bool) -> list[str | None]:
         """Return the speaker of each leading word, up to the first that is not known yet."""
         wait = round(self._config.wait_seconds * state.rate)
+        longest_wait = round(self._config.longest_wait_seconds * state.rate)
+        known_to = max(state.turns_watermark, state.turns_heard_to - wait)
+        if state.words_watermark - known_to > longest_wait:
+            known_to = UNBOUNDED
         speakers: list[str | None] = []
         for item in pending:
-            end = item.word.end_sample
-            if is_end or end <= state.turns_watermark or end + wait <= state.turns_heard_to:
+            if is_end or item.word.end_sample <= known_to:
                 speakers.append(_speaker(state.turns, item.word))
             else:
                 break
@@ -248,6 +256,14 @@ def _speaker(turns: Sequence[Turn], word: Word) -> str:
     return best
 
 
+def _name(state: AssembleState, said: Turns) -> AssembleState:
+    """Return the state that knows more turns; those of a separate channel are known from the start, whatever comes when."""
+    if state.role != MIXED:
+        return state
+    watermark = max(state.turns_watermark, said.watermark_sample)
+    return replace(state, turns=_merge(state.turns, said.turns), turns_watermark=watermark)
+
+
 def _merge(turns: tuple[Turn, ...], added: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """Return the turns with new ones added; a turn with a known start and speaker is extended."""
     known = {(turn.start_sample, turn.speaker): turn for turn in turns}
@@ -288,5 +304,6 @@ def make(settings: Any) -> AssembleLogic:
             sentence_seconds=settings.sentence_seconds,
             longest_seconds=settings.max_segment_seconds,
             wait_seconds=settings.speaker_wait_seconds,
+            longest_wait_seconds=settings.longest_speaker_wait_seconds,
         )
     )

@@ -11,20 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
+from pipeline.core.speakers import UNBOUNDED, open_turn
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import CallSpeech, DiarizeLane, Turn, Turns
-
-MIXED = "mixed"
-UNKNOWN = "unknown"
-UNBOUNDED = 2**62  # watermark of a channel whose speaker is known for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiarizeState:
     """One lane."""
 
-    speaker: str
-    start_sample: int
+    turn: Turn
     has_written: bool = False
 
 
@@ -36,18 +32,15 @@ class DiarizeLogic:
 
     def open(self, lane: Lane) -> DiarizeState:
         """Return the state of a lane that has heard nothing."""
-        role = lane.channel.role
-        return DiarizeState(speaker=UNKNOWN if role == MIXED else role, start_sample=lane.channel.offset_samples)
+        return DiarizeState(turn=open_turn(lane.channel))
 
     def plan(self, state: DiarizeState, record: CallSpeech) -> Step[DiarizeState, Any]:
         """Write the channel's turn as soon as the call starts; speech adds nothing to it."""
         if state.has_written or record.kind != "started":
             return Step(state)
-        turn = Turn(speaker=state.speaker, start_sample=state.start_sample, end_sample=None)
-        body = {"turns": Turns(turns=(turn,), watermark_sample=UNBOUNDED)}
-        return Step(
-            replace(state, has_written=True), (Draft(kind="turns", start_sample=state.start_sample, body=body),)
-        )
+        body = {"turns": Turns(turns=(state.turn,), watermark_sample=UNBOUNDED)}
+        draft = Draft(kind="turns", start_sample=state.turn.start_sample, body=body)
+        return Step(replace(state, has_written=True), (draft,))
 
     def apply(self, state: DiarizeState, work: Any, result: Any) -> Step[DiarizeState, Any]:
         """Return the state unchanged: the channel engine infers nothing."""

@@ -207,6 +207,9 @@ class AssembleSettings(Section):
     speaker_wait_seconds: float = Field(
         5.0, gt=0, description="Audio that diarize goes on past a word before its speaker is unknown"
     )
+    longest_speaker_wait_seconds: float = Field(
+        600.0, ge=60, description="Audio that diarize may be behind asr before words of a mixed channel stop waiting"
+    )
 
 
 class StoreSettings(Section):

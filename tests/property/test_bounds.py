@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -69,3 +69,18 @@ def test_states_and_held_records_stay_bounded(name: str) -> None:
     assert found.most_held[1] <= max(found.most_held[0], 2)
     assert found.most_held[0] <= 64
     assert found.held_at_end == 0
+
+
+@pytest.mark.parametrize("role", ["mixed", "agent"])
+def test_without_diarize_no_more_waits_than_it_may_be_behind(role: str) -> None:
+    log = []
+    for record in measured()["asr"].outputs:
+        if record.started is not None:
+            channels = tuple(replace(channel, role=role) for channel in record.started.channels)
+            record = replace(record, started=replace(record.started, channels=channels))
+        log.append(record)
+    found = measure("assemble", log)
+    assert found.most_held[1] <= 64 < found.most_held[0] or role == "agent"
+    assert found.most_held[0] <= {"mixed": 1_000, "agent": 64}[role]
+    assert found.held_at_end == 1  # the end, which waits for diarize's
+    assert words_of(found.outputs, 0) == [word.text for word in LONG.script[0]]

@@ -9,12 +9,26 @@ import pytest
 from pipeline.assemble import logic
 from pipeline.core.contract import Lane
 from pipeline.runtime.settings import AssembleSettings
-from schemas.records import CallAnnotation, Channel, Gap, Rejected, Started, Turn, Turns, Word, Words
+from schemas.codec import encode_plain
+from schemas.records import (
+    AssembleLane,
+    CallAnnotation,
+    Channel,
+    Gap,
+    Hold,
+    Rejected,
+    Started,
+    Turn,
+    Turns,
+    Word,
+    Words,
+)
 from tests.fakes import ASSEMBLE, CALL, Call, outputs_of, run, run_chain, said, stages
 
 RATE = 8_000
 CHANNEL = Channel(channel=0, role="agent", sample_rate_hz=RATE, encoding="mulaw", language="en", offset_samples=0)
 LANE = Lane(channel=CHANNEL, started=Started(channels=(CHANNEL,), hot_words=()))
+MIXED = replace(LANE, channel=replace(CHANNEL, role="mixed"))
 
 
 def annotation(kind: str, *, stage: str = "asr", start: float = 0.0, **body: Any) -> CallAnnotation:
@@ -73,9 +87,9 @@ def turns(*spans: tuple[str, float, float | None], watermark: float) -> CallAnno
 AGENT = turns(("agent", 0.0, None), watermark=1e6)
 
 
-def drive(*records: CallAnnotation) -> tuple[logic.AssembleState, list[Any]]:
+def drive(*records: CallAnnotation, lane: Lane = LANE) -> tuple[logic.AssembleState, list[Any]]:
     assemble = logic.AssembleLogic(ASSEMBLE)
-    state, drafts = assemble.open(LANE), []
+    state, drafts = assemble.open(lane), []
     for record in records:
         step = assemble.plan(state, record)
         assert step.work is None
@@ -123,35 +137,68 @@ def test_two_utterances_are_two_segments() -> None:
 
 def test_a_change_of_speaker_closes() -> None:
     spoken = turns(("ann", 0.0, 1.0), ("bob", 1.0, 9.0), watermark=9.0)
-    _, drafts = drive(spoken, words("a b c d", 0.0, is_last=True))
+    _, drafts = drive(spoken, words("a b c d", 0.0, is_last=True), lane=MIXED)
     assert segments(drafts) == [("ann", "a b"), ("bob", "c d")]
 
 
 def test_a_word_waits_for_its_speaker() -> None:
     spoken = turns(("ann", 0.0, 9.0), watermark=0.7)
-    state, drafts = drive(spoken, words("a b", 0.0, is_last=True))
+    state, drafts = drive(spoken, words("a b", 0.0, is_last=True), lane=MIXED)
     assert drafts == []
     assert len(state.pending) == 2
-    _, drafts = drive(spoken, words("a b", 0.0, is_last=True), annotation("watermark", stage="diarize", start=1.0))
+    _, drafts = drive(
+        spoken, words("a b", 0.0, is_last=True), annotation("watermark", stage="diarize", start=1.0), lane=MIXED
+    )
     assert segments(drafts) == [("ann", "a b")]
 
 
 def test_the_wait_is_bounded_by_how_far_diarize_has_come() -> None:
     spoken = words("a", 0.0, is_last=True)
-    _, drafts = drive(spoken, annotation("watermark", start=60.0))
+    _, drafts = drive(spoken, annotation("watermark", start=60.0), lane=MIXED)
     assert segments(drafts) == []
-    _, drafts = drive(spoken, annotation("unheard_of", stage="diarize", start=5.4))
+    _, drafts = drive(spoken, annotation("unheard_of", stage="diarize", start=5.4), lane=MIXED)
     assert segments(drafts) == []
-    _, drafts = drive(spoken, annotation("unheard_of", stage="diarize", start=5.5))
+    _, drafts = drive(spoken, annotation("unheard_of", stage="diarize", start=5.5), lane=MIXED)
     assert segments(drafts) == [("unknown", "a")]
 
 
 def test_the_speaker_is_whose_turn_overlaps_the_word_most() -> None:
     spoken = turns(("ann", 0.0, 0.4), ("bob", 0.4, 1.0), watermark=9.0)
-    _, drafts = drive(spoken, words("a", 0.0, is_last=True, seconds=1.0))
+    _, drafts = drive(spoken, words("a", 0.0, is_last=True, seconds=1.0), lane=MIXED)
     assert segments(drafts) == [("bob", "a")]
-    _, drafts = drive(turns(("ann", 5.0, 6.0), watermark=9.0), words("a", 0.0, is_last=True))
+    _, drafts = drive(turns(("ann", 5.0, 6.0), watermark=9.0), words("a", 0.0, is_last=True), lane=MIXED)
     assert segments(drafts) == [("unknown", "a")]
+
+
+def test_on_a_separate_channel_no_word_waits_for_diarize() -> None:
+    first = words("a b", 0.0, is_last=True)
+    _, drafts = drive(first)
+    assert segments(drafts) == [("agent", "a b")]
+    strange = turns(("ann", 0.0, None), watermark=9.0)
+    for records in ((AGENT, first), (strange, first), (first, AGENT), (first, strange)):
+        assert drive(*records)[1] == drafts
+
+
+def test_a_state_that_had_heard_nothing_of_its_speaker_knows_the_role() -> None:
+    """Builds before this one waited for diarize on every channel."""
+    assemble = logic.AssembleLogic(ASSEMBLE)
+    older = AssembleLane(turns=(), words_watermark=0, turns_watermark=0, utterance=-1, accounted=0)
+    state = assemble.restore(LANE, encode_plain(older))
+    assert segments(assemble.plan(state, words("a b", 0.0, is_last=True)).outputs) == [("agent", "a b")]
+
+
+def test_words_stop_waiting_when_diarize_is_too_far_behind() -> None:
+    spoken = [words("a", 8.0 * i, utterance=i, is_last=True) for i in range(200)]
+    late = turns(("ann", 0.0, None), watermark=2000.0)
+    state, drafts = drive(*spoken[:75], lane=MIXED)  # to 592.5 s
+    assert (len(state.pending), drafts) == (75, [])
+    assert segments(drive(*spoken[:75], late, lane=MIXED)[1]) == [("ann", "a")] * 75
+    state, drafts = drive(*spoken[:76], lane=MIXED)
+    assert (state.pending, segments(drafts)) == ((), [("unknown", "a")] * 76)
+    assert logic.AssembleLogic(ASSEMBLE).snapshot(state) is not None
+    back = annotation("watermark", stage="diarize", start=1000.0)
+    _, drafts = drive(*spoken[:150], back, *spoken[150:], late, lane=MIXED)
+    assert segments(drafts) == [("unknown", "a")] * 150 + [("ann", "a")] * 50
 
 
 def test_a_turn_is_extended() -> None:
@@ -159,18 +206,19 @@ def test_a_turn_is_extended() -> None:
         turns(("ann", 0.0, 0.1), watermark=0.1),
         turns(("ann", 0.0, 2.0), watermark=2.0),
         words("a b", 1.0, is_last=True),
+        lane=MIXED,
     )
     assert segments(drafts) == [("ann", "a b")]
 
 
 def test_turns_behind_every_word_are_forgotten() -> None:
     many = turns(*((f"s{i}", i * 1.0, i + 1.0) for i in range(50)), watermark=50.0)
-    state, _ = drive(many, words("a", 45.0, is_last=True), annotation("watermark", start=48.0))
+    state, _ = drive(many, words("a", 45.0, is_last=True), annotation("watermark", start=48.0), lane=MIXED)
     assert [turn.speaker for turn in state.turns] == ["s48", "s49"]
 
 
 def test_the_end_closes_everything() -> None:
-    state, drafts = drive(words("a b", 0.0), annotation("ended", start=1.0))
+    state, drafts = drive(words("a b", 0.0), annotation("ended", start=1.0), lane=MIXED)
     assert segments(drafts) == [("unknown", "a b")]
     assert state.pending == ()
 
@@ -241,6 +289,7 @@ def test_a_state_goes_on_where_it_was() -> None:
 def test_settings_are_seconds() -> None:
     config = logic.make(AssembleSettings(sentence_seconds=10, speaker_wait_seconds=2))._config
     assert (config.sentence_seconds, config.longest_seconds, config.wait_seconds) == (10, 30, 2)
+    assert config.longest_wait_seconds == 600
 
 
 @pytest.mark.parametrize("roles", [("agent", "customer"), ("mixed", "mixed")])
@@ -249,3 +298,15 @@ def test_no_channel_waits_for_another(roles: tuple[str, str]) -> None:
     log = [record for record in run_chain(call).annotations if record.channel != 1]
     made = outputs_of(run(stages(call)["assemble"], log))
     assert [record.segment.text for record in made if record.segment] == ["hello there."]
+
+
+@pytest.mark.parametrize("behind", [1, 5, 12, 1_000])
+def test_separate_channels_are_the_same_however_late_diarize_is(behind: int) -> None:
+    script = {0: said("one two. three", at=0.4) + said("four.", at=4.0), 1: said("five six seven", at=1.0)}
+    call = Call(script=script, seconds=6.0, controls=((3.0, "hold", {"hold": Hold(active=True)}),))
+    log = run_chain(call).annotations
+    asr, diarize = ([record for record in log if record.stage == stage] for stage in ("asr", "diarize"))
+    stage = stages(call)["assemble"]
+    expected = outputs_of(run(stage, [*diarize[:-1], *asr, diarize[-1]]))
+    assert sum(record.segment is not None for record in expected) == 3
+    assert outputs_of(run(stage, [*asr[:behind], *diarize[:-1], *asr[behind:], diarize[-1]])) == expected

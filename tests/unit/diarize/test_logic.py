@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.diarize.logic import UNBOUNDED
+from pipeline.core.speakers import UNBOUNDED
 from pipeline.stages import spec
 from schemas.records import CallAnnotation
 from tests.fakes import Call, outputs_of, run, run_chain, said, stages
