@@ -18,7 +18,7 @@ PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "str
 # its id only until it is released (see README.md, "Changing a record").
 REPOSITORY_IDS = {
     "CallAudio": 201,
-    "CallSpeech": 102,
+    "CallSpeech": 202,
     "CallAnnotation": 203,
     "CallSegment": 204,
     "CallState": 205,

@@ -1233,6 +1233,8 @@ class Speech:
         is_last: True for the last piece. Nothing more will be said below the end of it.
         is_continuation: True when the utterance follows the previous one without silence (its predecessor reached the maximum length).
         speech_end_sample: Where speech was last heard in the utterance; what lies behind is a pause, or its beginning. -1 when it is not known.
+        speech_start_sample: On the first piece of an utterance that begins at a break (behind a gap, a pause or an interruption of the feed, or because its predecessor reached the maximum length): where speech begins. -1 elsewhere.
+        is_cut_off: True for the last piece of an utterance that did not end in silence: the audio broke off there, or it reached the maximum length.
         audio: 16 kHz mono pcm_s16le; about 200 ms; may be empty when is_last.
     """
 
@@ -1241,6 +1243,8 @@ class Speech:
     is_last: bool
     is_continuation: bool = False
     speech_end_sample: int = -1
+    speech_start_sample: int = -1
+    is_cut_off: bool = False
     audio: bytes
 
     def to_avro(self) -> dict[str, Any]:
@@ -1251,6 +1255,8 @@ class Speech:
             "is_last": self.is_last,
             "is_continuation": self.is_continuation,
             "speech_end_sample": self.speech_end_sample,
+            "speech_start_sample": self.speech_start_sample,
+            "is_cut_off": self.is_cut_off,
             "audio": self.audio,
         }
 
@@ -1263,6 +1269,8 @@ class Speech:
             is_last=value["is_last"],
             is_continuation=value["is_continuation"],
             speech_end_sample=value["speech_end_sample"],
+            speech_start_sample=value["speech_start_sample"],
+            is_cut_off=value["is_cut_off"],
             audio=value["audio"],
         )
 
@@ -1450,6 +1458,7 @@ class VadLane:
         sent_end: 16 kHz position up to which the open utterance has been published.
         speech_end: 16 kHz end of the last window of speech.
         is_first: True while nothing of the open utterance has been published.
+        speech_start: 16 kHz position where speech begins in the open utterance, while nothing of it has been published and it begins at a break; else -1.
     """
 
     audio_start: int
@@ -1466,6 +1475,7 @@ class VadLane:
     sent_end: int = 0
     speech_end: int = 0
     is_first: bool = True
+    speech_start: int = -1
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -1484,6 +1494,7 @@ class VadLane:
             "sent_end": self.sent_end,
             "speech_end": self.speech_end,
             "is_first": self.is_first,
+            "speech_start": self.speech_start,
         }
 
     @classmethod
@@ -1504,6 +1515,7 @@ class VadLane:
             sent_end=value["sent_end"],
             speech_end=value["speech_end"],
             is_first=value["is_first"],
+            speech_start=value["speech_start"],
         )
 
 
@@ -1554,7 +1566,9 @@ class Words:
     Fields:
         utterance: Index of the utterance within the channel.
         start_sample: Where the utterance starts, pre-roll included; sample position: samples since the start of the call at sample_rate_hz. -1 when it is not known.
+        speech_start_sample: Where speech begins in an utterance that begins at a break; what got no word behind it was speech. -1 elsewhere.
         is_last: True when the utterance is complete.
+        speech_end_sample: Where speech was last heard in an utterance that was cut off, when is_last; what got no word before it was speech. -1 when it ended in silence, or in a pause of which everything is committed.
         words: May be empty when is_last.
         rejected: Speech without accepted text.
         refusals: Hypotheses that a guard refused since the last words record, by guard; their text may have come through later.
@@ -1568,7 +1582,9 @@ class Words:
 
     utterance: int
     start_sample: int = -1
+    speech_start_sample: int = -1
     is_last: bool
+    speech_end_sample: int = -1
     words: tuple[Word, ...]
     rejected: tuple[Rejected, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
@@ -1584,7 +1600,9 @@ class Words:
         return {
             "utterance": self.utterance,
             "start_sample": self.start_sample,
+            "speech_start_sample": self.speech_start_sample,
             "is_last": self.is_last,
+            "speech_end_sample": self.speech_end_sample,
             "words": [item.to_avro() for item in self.words],
             "rejected": [item.to_avro() for item in self.rejected],
             "refusals": dict(self.refusals),
@@ -1602,7 +1620,9 @@ class Words:
         return cls(
             utterance=value["utterance"],
             start_sample=value["start_sample"],
+            speech_start_sample=value["speech_start_sample"],
             is_last=value["is_last"],
+            speech_end_sample=value["speech_end_sample"],
             words=tuple(Word.from_avro(item) for item in value["words"]),
             rejected=tuple(Rejected.from_avro(item) for item in value["rejected"]),
             refusals=value["refusals"],

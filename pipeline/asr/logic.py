@@ -97,7 +97,7 @@ class AsrLogic:
         if not state.is_open:
             return Step(state, behind)
         # The rest of the utterance was lost on the way: what was heard of it is decoded to its end.
-        return self._next(changed(state, end=state.audio_end, behind=behind))
+        return self._next(changed(state, end=state.audio_end, is_cut_off=True, behind=behind))
 
     def abandon(self, state: AsrState, record: CallSpeech) -> Step[AsrState, AsrWork]:
         """Refuse what no word was committed of, up to the end of the record; an utterance that goes on behind it opens anew."""
@@ -313,6 +313,8 @@ class AsrLogic:
             utterance=state.utterance,
             start_sample=state.utterance_start // state.ratio,
             is_last=end is not None,
+            speech_start_sample=state.speech_start // state.ratio,
+            speech_end_sample=-1 if end is None else state.cut_off_end // state.ratio,
             words=words,
             rejected=rejected,
             refusals=state.refusals,

@@ -65,6 +65,8 @@ class AsrState:
     committed_end: int = 0
     speech_end: int = -1  # where speech was last heard; -1: nobody says
     paused_end: int = -1  # speech up to here was decoded in the pause behind it
+    speech_start: int = -1  # in an utterance that begins at a break
+    is_cut_off: bool = False  # the utterance does not end in silence
     settled_end: int = -1  # speech up to here is committed: a pass in the pause behind it was accepted
     memory: Memory = NO_MEMORY
     detected: tuple[str, float] | None = None  # language of the open utterance, not locked
@@ -91,6 +93,13 @@ class AsrState:
     def is_settled(self) -> bool:
         """Return whether no speech was heard since an accepted pass in a pause."""
         return 0 <= self.speech_end <= self.settled_end
+
+    @property
+    def cut_off_end(self) -> int:
+        """Return where speech was last heard of which not everything is committed, where the utterance is cut off; else -1."""
+        if not self.is_cut_off or self.is_settled:
+            return -1
+        return self.audio_end if self.speech_end < 0 else self.speech_end
 
     @property
     def uncommitted_from(self) -> int:
@@ -121,6 +130,8 @@ def listen(state: AsrState, record: CallSpeech, *, first_step: int, tentative: i
             committed=(),
             committed_end=start,
             speech_end=-1,
+            speech_start=max(speech.speech_start_sample * state.ratio, -1) if speech.is_first else start,
+            is_cut_off=False,
             paused_end=-1,
             settled_end=-1,
             memory=NO_MEMORY,
@@ -138,6 +149,7 @@ def listen(state: AsrState, record: CallSpeech, *, first_step: int, tentative: i
         audio=audio,
         heard_to=end // state.ratio,
         end=end if speech.is_last else None,
+        is_cut_off=speech.is_cut_off,
         speech_end=max(speech.speech_end_sample * state.ratio, -1),
     )
 

@@ -16,10 +16,24 @@ from typing import Any
 from pipeline.assemble.account import Account, Stretch
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.ids import segment_id
+from pipeline.core.passing import MISSING
 from pipeline.core.speakers import MIXED, UNBOUNDED, UNKNOWN, open_turn
 from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.codec import decode_plain, encode_plain
-from schemas.records import AssembleLane, CallAnnotation, Coverage, Degraded, Segment, Turn, Turns, Word, Words
+from schemas.records import (
+    AssembleLane,
+    CallAnnotation,
+    Coverage,
+    Degraded,
+    Ended,
+    Gap,
+    Segment,
+    Span,
+    Turn,
+    Turns,
+    Word,
+    Words,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +48,17 @@ class AssembleConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A word that is not in a segment yet, with what its utterance says about it."""
+    """A word that is not in a segment yet, with what its utterance says about it, and how many gaps were before it."""
 
     word: Word
     utterance: int
     words: Words
+    gaps: int
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Return what it shares a segment with: the utterance, up to a gap in it."""
+        return self.utterance, self.gaps
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -57,6 +77,7 @@ class AssembleState:
     )
     closed_utterance: int = -1
     pending: tuple[_Pending, ...] = ()
+    gaps: int = 0
     account: Account
 
 
@@ -108,12 +129,19 @@ class AssembleLogic:
             stretch = Stretch(record.kind, record.start_sample, record.gap.end_sample, reason=record.gap.reason)
             if record.kind == "gap":
                 after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
-            state = replace(state, closed_utterance=_last_utterance(state), account=state.account.behind(stretch))
+            state = replace(
+                state,
+                closed_utterance=_last_utterance(state),
+                gaps=state.gaps + 1,
+                account=state.account.behind(stretch),
+            )
         is_end = record.kind == "ended"
         if is_end:
             state = replace(state, closed_utterance=_last_utterance(state))
         state, segments = self._assemble(state, is_end)
         state, coverage = _accounted(state, is_end)
+        if record.ended is not None:
+            coverage += _missing(state, record.ended)
         return Step(_forget(state), (*segments, *before, *after, *coverage))
 
     def apply(self, state: AssembleState, work: Any, result: Any) -> Step[AssembleState, Any]:
@@ -160,7 +188,7 @@ class AssembleLogic:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _listen(self, state: AssembleState, words: Words) -> AssembleState:
-        added = tuple(_Pending(word, words.utterance, words) for word in words.words)
+        added = tuple(_Pending(word, words.utterance, words, state.gaps) for word in words.words)
         return replace(
             state,
             pending=state.pending + added,
@@ -216,7 +244,7 @@ class AssembleLogic:
             length = (item.word.end_sample - start) / state.rate
             if index and speakers[index] != speakers[0]:
                 return index
-            if index and item.utterance != pending[0].utterance:
+            if index and item.part != pending[0].part:
                 return index
             if index and state.account.is_refused(pending[index - 1].word.start_sample, item.word.start_sample):
                 return index
@@ -230,11 +258,26 @@ class AssembleLogic:
 
 def _accounted(state: AssembleState, is_end: bool) -> tuple[AssembleState, tuple[Draft, ...]]:
     """Return the state, and the account of what nothing more will be said of."""
-    account, spans = state.account.settle(state.pending[0].utterance if state.pending else None, is_end=is_end)
+    first = state.pending[0] if state.pending else None
+    account, spans = state.account.settle(
+        first.utterance if first else None, is_end=is_end, open_from=first.word.start_sample if first else 0
+    )
     if not spans:
         return replace(state, account=account), ()
     draft = Draft(kind="coverage", start_sample=state.account.accounted, body={"coverage": Coverage(spans=spans)})
     return replace(state, account=account), (draft,)
+
+
+def _missing(state: AssembleState, ended: Ended) -> tuple[Draft, ...]:
+    """Return the gap up to the end of the channel, where what came last was lost: no record behind it shows a hole."""
+    start, end = state.account.accounted, ended.end_samples.get(str(state.channel), 0)
+    if start >= end:
+        return ()
+    span = Span(end_sample=end, kind="gap", reason=MISSING)
+    return (
+        Draft(kind="gap", start_sample=start, body={"gap": Gap(end_sample=end, reason=MISSING)}),
+        Draft(kind="coverage", start_sample=start, body={"coverage": Coverage(spans=(span,))}),
+    )
 
 
 def _last_utterance(state: AssembleState) -> int:

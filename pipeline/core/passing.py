@@ -16,6 +16,7 @@ FARTHEST_SECONDS = 7 * 24 * 3600
 # Above any number of skips (`pipeline.core.entries.OVERTAKEN`) and of records that were lost.
 FARTHEST_SEQUENCES = 100_000_000
 CRASHED = "decoder_crash"  # reason of a loss: a model did not survive the samples
+MISSING = "missing_records"  # reason of a gap: records never came
 DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
 
 
@@ -107,5 +108,5 @@ def copy_of(record: Any) -> Draft:
 def gap_before(record: Any, start: int, *, is_overtaken: bool) -> Any:
     """Return the gap record that stands for the records missing before ``record``, from ``start`` at the earliest."""
     blank = {name: None for name in ("audio", "speech", "words", "turns", "tail") if hasattr(record, name)}
-    gap = Gap(end_sample=record.start_sample, reason=DELETED if is_overtaken else "missing_records")
+    gap = Gap(end_sample=record.start_sample, reason=DELETED if is_overtaken else MISSING)
     return replace(record, kind="gap", start_sample=min(start, record.start_sample), gap=gap, **blank)

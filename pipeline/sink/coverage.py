@@ -133,9 +133,10 @@ def _channel(stored: StoredCall, channel: Channel, end: int | None) -> ChannelCo
         *_unbacked(spans, "gap", gaps),
     ]
     for segment_start, segment_end in segments:
-        problems += _outside(spans, "segment", segment_start, segment_end)
+        problems += _outside(spans, ("segment",), segment_start, segment_end)
     for gap_start, gap_end in gaps:
-        problems += _outside(spans, "gap", max(gap_start, gap_end - 1), gap_end)
+        # A gap begins where its lane was last heard of, and words may have been committed up to its end.
+        problems += _outside(spans, ("gap", "segment"), max(gap_start, gap_end - 1), gap_end)
     return ChannelCoverage(
         channel=channel.channel,
         role=channel.role,
@@ -173,15 +174,15 @@ def _breaks(spans: Sequence[CoverageSpan], start: int, end: int | None) -> Itera
         yield f"samples {end} to {position} were not accepted"
 
 
-def _outside(spans: Sequence[CoverageSpan], kind: str, start: int, end: int) -> Iterable[str]:
-    """Yield that a stored segment or gap is not accounted for as what it is."""
+def _outside(spans: Sequence[CoverageSpan], kinds: Sequence[str], start: int, end: int) -> Iterable[str]:
+    """Yield that a stored segment or gap (the first of ``kinds``) is not accounted for as any of ``kinds``."""
     inside = sum(
         min(end, span.end_sample) - max(start, span.start_sample)
         for span in spans
-        if span.kind == kind and span.start_sample < end and span.end_sample > start
+        if span.kind in kinds and span.start_sample < end and span.end_sample > start
     )
     if inside < end - start:
-        yield f"the {kind} from sample {start} to {end} is accounted for with {inside} samples"
+        yield f"the {kinds[0]} from sample {start} to {end} is accounted for with {inside} samples"
 
 
 def _unbacked(spans: Sequence[CoverageSpan], kind: str, rows: Iterable[tuple[int, int]]) -> Iterable[str]:

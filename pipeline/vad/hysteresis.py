@@ -30,6 +30,7 @@ class Walk:
         "scored_end",
         "sent_end",
         "speech_end",
+        "speech_start",
         "utterance",
         "watermark",
     )
@@ -40,6 +41,7 @@ class Walk:
         self.outputs = outputs
         self.scored_end = state.scored_end
         self.speech_end = state.speech_end
+        self.speech_start = state.speech_start
         self.run_start = state.run_start
         self.open_start = state.open_start
         self.sent_end = state.sent_end
@@ -56,6 +58,7 @@ class Walk:
             self._state,
             scored_end=self.scored_end,
             speech_end=self.speech_end,
+            speech_start=self.speech_start,
             run_start=self.run_start,
             open_start=self.open_start,
             sent_end=self.sent_end,
@@ -98,9 +101,9 @@ class Walk:
             self._piece(self.sent_end + config.piece, is_last=False)
         length = end - self.open_start
         if end - self.speech_end >= config.hangover:
-            self.close(available)
+            self.close(available, is_cut_off=False)
         elif length >= config.max_utterance or (length >= SOFT_LIMIT * config.max_utterance and not is_speech):
-            self.close(available)
+            self.close(available, is_cut_off=True)
             self.is_continuing = True
 
     def open(self) -> None:
@@ -108,19 +111,22 @@ class Walk:
         assert self.run_start is not None
         before = max(self.run_start - self._config.pre_roll, self.floor, self._state.audio_from)
         self.open_start = self.sent_end = self.floor if self.is_continuing else before
+        is_at_break = self.is_continuing or self.open_start == self._state.break_end
+        lead = self.run_start - self.open_start  # less than a window is what the grid of windows leaves out
+        self.speech_start = self.open_start + (lead if lead >= WINDOW else 0) if is_at_break else -1
         self.run_start = None
         self.is_first = self.is_fresh = True
 
-    def close(self, end: int) -> None:
-        """Close the open utterance at ``end``."""
+    def close(self, end: int, *, is_cut_off: bool) -> None:
+        """Close the open utterance at ``end``, in silence or because the audio or the longest utterance ends there."""
         end = max(end, self.sent_end)
-        self._piece(end, is_last=True)
+        self._piece(end, is_last=True, is_cut_off=is_cut_off)
         self.open_start = self.run_start = None
         self.utterance += 1
         self.watermark = self.floor = end
         self.is_continuing = False
 
-    def _piece(self, end: int, *, is_last: bool) -> None:
+    def _piece(self, end: int, *, is_last: bool, is_cut_off: bool = False) -> None:
         state = self._state
         audio = state.audio[self.sent_end - state.audio_from : end - state.audio_from]
         speech = Speech(
@@ -129,11 +135,14 @@ class Walk:
             is_last=is_last,
             is_continuation=self.is_continuing,
             speech_end_sample=min(self.speech_end, end) // state.ratio,
+            speech_start_sample=self.speech_start // state.ratio if self.is_first else -1,
+            is_cut_off=is_cut_off,
             audio=audio.astype("<i2").tobytes(),
         )
         self.outputs.append(Draft(kind="speech", start_sample=self.sent_end // state.ratio, body={"speech": speech}))
         self.sent_end = end
         self.is_first = False
+        self.speech_start = -1
 
     def _mark(self) -> None:
         """Publish a watermark when silence has lasted long enough since the last one."""

@@ -121,6 +121,7 @@ class VadLogic:
             sent_end=state.sent_end,
             speech_end=state.speech_end,
             is_first=state.is_first,
+            speech_start=state.speech_start,
         )
         return Snapshot(
             data=encode_plain(lane),
@@ -149,6 +150,7 @@ class VadLogic:
             sent_end=saved.sent_end,
             speech_end=saved.speech_end,
             is_first=saved.is_first,
+            speech_start=saved.speech_start,
             is_rebuilding=saved.audio_end > saved.audio_start,
             rebuilt_to=saved.audio_end,
         )
@@ -258,7 +260,7 @@ class VadLogic:
             walk = Walk(state, self._config, outputs)
             if walk.open_start is None:
                 walk.open()
-            walk.close(flush_to)
+            walk.close(flush_to, is_cut_off=True)
             state = walk.state()
         elif flush_to > state.watermark:
             outputs.append(Draft(kind="watermark", start_sample=flush_to // state.ratio))

@@ -91,6 +91,7 @@ class VadState:
     sent_end: int = 0
     run_start: int | None = None  # first window of speech that is not yet long enough to open an utterance
     speech_end: int = 0
+    speech_start: int = -1  # in the open utterance, until its first piece is written; -1: it does not begin at a break
     is_continuing: bool = False
     is_first: bool = True
     watermark: int = 0
@@ -104,6 +105,11 @@ class VadState:
     def ratio(self) -> int:
         """Return 16 kHz samples per sample of the channel."""
         return RATE // self.rate
+
+    @property
+    def break_end(self) -> int:
+        """Return the 16 kHz position at which the audio goes on behind the last break; -1 before the first."""
+        return self.audio_start * self.ratio if self.audio_start > self.offset else -1
 
 
 def work_of(state: VadState, count: int, silence_peak: int) -> VadWork:

@@ -18,6 +18,8 @@ from pipeline.runtime.call_state import read_state
 from pipeline.runtime.crash_points import POINTS, STAGES, VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
+from pipeline.sink.coverage import coverage_of
+from pipeline.sink.stores import open_store
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import is_marked
@@ -156,11 +158,47 @@ def test_a_feed_dies(crashing: Crashing, point: str, is_complete: bool) -> None:
 def test_the_worker_that_closes_a_silent_feed_dies_behind_its_record(crashing: Crashing) -> None:
     settings = crashing.system.settings
     armed = crashing.arm("idle_written", ("vad",))
-    crashing.feed("silent").first_half()  # and it vanishes without a word
+    feed = crashing.feed("silent")
+    feed.first_half()
+    feed.up_to(0.66)  # and it vanishes in the middle of a sentence
     wait_for(lambda: gone(armed), SECONDS, "vad has died behind the record")
     wait_for(lambda: standing(settings, "silent") == "interrupted", SECONDS, "the call is interrupted")
     assert crashing.ingest("silent").returncode == 0
     assert crashing.system.transcript("silent")["state"] == "complete"
+    lost = told_losses(settings, "silent", crashing.expected)
+    assert {kind for kinds in lost.values() for kind in kinds} <= {
+        "refused",
+        "segment",
+    }  # heard otherwise, or not at all
+    assert ["refused"] in lost.values()
+
+
+def told_losses(settings: Settings, call_id: str, expected: dict[str, Any]) -> dict[tuple[int, str, float], list[str]]:
+    """Return the words of ``expected`` that a call has not, with the kinds of the spans that they fall into; the account adds up."""
+    store = open_store("", settings.work_folder, create=False)
+    try:
+        found = store.read(call_id)
+    finally:
+        store.close()
+    assert found is not None
+    account = coverage_of(found)
+    assert account.problems == ()
+    heard = [(row.channel, word) for row in found.segments for word in row.words]
+    lost: dict[tuple[int, str, float], list[str]] = {}
+    for channel in account.channels:
+        rate = channel.sample_rate_hz
+        for segment in expected["segments"]:
+            for word in segment["words"] if segment["channel"] == channel.channel else ():
+                start, end = (round(word[name] * rate) for name in ("start_seconds", "end_seconds"))
+                is_heard = any(
+                    at == channel.channel and one.text == word["text"] and abs(one.start_sample - start) < rate
+                    for at, one in heard
+                )
+                if not is_heard:
+                    lost[channel.channel, word["text"], word["start_seconds"]] = sorted(
+                        {span.kind for span in channel.spans if span.start_sample < end and start < span.end_sample}
+                    )
+    return lost
 
 
 def standing(settings: Settings, call_id: str) -> str:

@@ -70,6 +70,15 @@ def test_what_is_missing_is_accounted_for_once(call: Call, missing: list[int], n
     assert found.problems == ()
 
 
+@BOUNDED
+@given(call=calls(controls=CONTROLS), missing=st.lists(st.integers(1, 60), max_size=4))
+def test_words_that_never_came_are_accounted_for_once(call: Call, missing: list[int]) -> None:
+    log = run_chain(call).annotations
+    lost = {id(log[at]) for at in missing if at < len(log) and log[at].channel >= 0 and log[at].stage == "asr"}
+    found = account(outputs_of(run(stages(call)["assemble"], [record for record in log if id(record) not in lost])))
+    assert found.problems == ()
+
+
 SPOKEN = Call(script={0: said("one two three.", at=1.0) + said("four.", at=4.0), 1: ()}, seconds=8.0)
 
 

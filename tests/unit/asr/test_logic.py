@@ -15,7 +15,7 @@ from pipeline.core.contract import Lane
 from pipeline.core.errors import PoisonError
 from pipeline.runtime.settings import AsrSettings
 from schemas.codec import decode_plain
-from schemas.records import AsrLane, CallAnnotation, CallSpeech, Channel, Gap, Settings, Speech, Started
+from schemas.records import AsrLane, CallAnnotation, CallSpeech, Channel, Gap, Interrupted, Settings, Speech, Started
 from tests.fakes import (
     ASR,
     CALL,
@@ -309,3 +309,35 @@ def test_both_channels_are_transcribed() -> None:
     segments = run_chain(call).segments
     assert (words_of(segments, 0), words_of(segments, 1)) == (["one", "two"], ["three", "four"])
     assert np.all([record.segment.role in ("agent", "customer") for record in segments if record.segment])
+
+
+def bounds(made: Sequence[CallAnnotation]) -> list[tuple[int, int]]:
+    """Return the bounds of speech at breaks, of every utterance."""
+    last = [record.words for record in committed(made) if record.words and record.words.is_last]
+    return [(words.speech_start_sample, words.speech_end_sample) for words in last]
+
+
+def test_words_say_where_speech_was_at_a_break() -> None:
+    controls = ((1.5, "interrupted", {"interrupted": Interrupted(reason="idle")}),)
+    call = Call(script={0: said("one two", at=0.5, word_seconds=1.0)}, seconds=4.0, controls=controls)
+    first, second = bounds(heard(call)[0])
+    assert first == (-1, 12_000)
+    assert 12_000 <= second[0] < 12_600
+    assert second[1] == -1
+    assert bounds(heard(replace(call, controls=()))[0]) == [(-1, -1)]
+
+
+def test_an_utterance_of_which_everything_is_committed_is_not_cut_off() -> None:
+    controls = ((1.2, "interrupted", {"interrupted": Interrupted(reason="idle")}),)
+    call = Call(script={0: said("one", at=0.4)}, seconds=3.0, controls=controls)
+    assert bounds(heard(call)[0]) == [(-1, -1)]
+
+
+def test_an_utterance_whose_rest_is_lost_is_cut_off_and_begins_again_at_a_break() -> None:
+    log = run_chain(HELLO).outputs["vad"]
+    lost = [record for record in log if record.speech][2]
+    made = outputs_of(run(stages(HELLO)["asr"], [record for record in log if record is not lost]))
+    first, second = bounds(made)
+    assert (first[0], second[1]) == (-1, -1)
+    assert first[1] == lost.start_sample
+    assert second[0] > lost.start_sample

@@ -13,7 +13,7 @@ from pipeline.core.errors import PoisonError
 from pipeline.runtime.settings import VadSettings
 from pipeline.vad import logic
 from pipeline.vad.state import WINDOW, VadResult, VadWork
-from schemas.records import Audio, CallAudio, CallSpeech, Gap
+from schemas.records import Audio, CallAudio, CallSpeech, Gap, Interrupted
 from tests.fakes import VAD, Call, LoudnessVad, outputs_of, run, said, stages, step
 
 RATES = pytest.mark.parametrize("rate", [8_000, 16_000])
@@ -105,6 +105,11 @@ def test_a_long_utterance_is_cut_and_goes_on_without_a_hole() -> None:
     assert all((end - start) / 8_000 <= VAD.max_utterance / 16_000 + 0.05 for start, end in spans)
     firsts = [record.speech.is_continuation for record in made if record.speech and record.speech.is_first]
     assert firsts == [False, True, True]
+    starts = [-1, *(start / 8_000 for start, _ in spans[1:])]
+    assert [(start, is_cut) for start, is_cut, _ in breaks(made)] == [
+        (pytest.approx(start, abs=WINDOW / 16_000), is_cut)
+        for start, is_cut in zip(starts, [True, True, False], strict=True)
+    ]
 
 
 def test_audio_that_jumps_closes_the_utterance_and_leaves_a_gap() -> None:
@@ -120,6 +125,48 @@ def test_audio_that_jumps_closes_the_utterance_and_leaves_a_gap() -> None:
     assert made[gap - 1].speech.is_last
     assert utterances(made)[0][1] == 9_600
     assert utterances(made)[1][0] >= 14_400
+
+
+def breaks(made: Sequence[CallSpeech]) -> list[Any]:
+    """Return of each utterance where its speech begins (seconds, -1 without a break), whether it is cut off, where speech ends."""
+    found: list[Any] = []
+    for index in sorted({record.speech.utterance for record in made if record.speech}):
+        pieces = [record.speech for record in made if record.speech and record.speech.utterance == index]
+        assert {piece.speech_start_sample for piece in pieces[1:]} <= {-1}
+        assert not any(piece.is_cut_off for piece in pieces[:-1])
+        start = pieces[0].speech_start_sample
+        found.append((start / 8_000 if start >= 0 else -1, pieces[-1].is_cut_off, pieces[-1].speech_end_sample / 8_000))
+    return found
+
+
+def test_an_utterance_between_silences_is_not_broken() -> None:
+    call = Call(script={0: said("one two", at=0.5) + said("three", at=2.0)}, seconds=4.0)
+    assert [(start, is_cut) for start, is_cut, _ in breaks(speech_of(call))] == [(-1, False), (-1, False)]
+
+
+@pytest.mark.parametrize(
+    "controls",
+    [
+        ((1.5, "interrupted", {"interrupted": Interrupted(reason="idle")}),),
+        ((1.5, "pause", {}), (1.9, "resume", {})),
+    ],
+)
+def test_speech_that_is_broken_off_says_so_on_both_sides(controls: Any) -> None:
+    call = Call(script={0: said("word", at=0.5, word_seconds=2.0)}, seconds=4.0, controls=controls)
+    first, second = breaks(speech_of(call))
+    assert first == (-1, True, 1.5)
+    assert second[0] == pytest.approx(controls[-1][0], abs=2 * WINDOW / 16_000)
+    assert not second[1]
+
+
+def test_a_break_in_silence_breaks_nothing_and_one_in_the_hangover_is_told_apart() -> None:
+    controls = ((1.0, "interrupted", {"interrupted": Interrupted(reason="idle")}),)
+    quiet = Call(script={0: said("one", at=0.1) + said("two", at=1.5)}, seconds=3.0, controls=controls)
+    assert breaks(speech_of(quiet))[1][:2] == (-1, False)
+    soon = replace(quiet, script={0: said("one", at=0.5) + said("two", at=1.2)})
+    first, second = breaks(speech_of(soon))
+    assert first == (-1, True, pytest.approx(0.75, abs=2 * WINDOW / 16_000))
+    assert second[0] == pytest.approx(1.2, abs=WINDOW / 16_000)
 
 
 def test_a_pause_is_no_gap() -> None:
