@@ -314,8 +314,9 @@ class CallFlow(Generic[S, W, R]):
         if set(self._ends) != set(self._writers):
             return  # not applied yet: after a restart it is read again
         first = self._ends[self._writers[0]][0]
+        ended_offset = max(at for _, at, _ in self._ends.values())
         for lane in self._lanes.values():
-            if lane.state is not None:
+            if lane.state is not None and lane.released_offset != ended_offset:  # else it ended before a restart
                 outputs: list[Draft] = []
                 lane.state = yield from self._run(way.plan(lane.state, first), outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
@@ -327,11 +328,10 @@ class CallFlow(Generic[S, W, R]):
             control.next_sequence[name] = max(lane.next_sequence.get(name, 0) for lane in self._lanes.values())
             for lane in self._lanes.values():
                 lane.next_control[name] = max(lane.next_control.get(name, 0), ended.sequence + 1)
-        self.is_ended = True
+        self.is_ended, self._ended_offset = True, ended_offset
         effects.standing = ("complete", self._place()) if self._clocks else None
-        self._ended_offset = max(at for _, at, _ in self._ends.values())
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.channel == CALL_CHANNEL):
-            lane.released_offset = self._ended_offset
+            lane.released_offset = ended_offset
             effects.states.append(self._lane_state(lane, None))
         effects.released += sorted(self._references)
         self._references.clear()

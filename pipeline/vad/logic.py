@@ -287,7 +287,7 @@ class VadLogic:
             said_to = quiet_to if state.open_start is None else state.sent_end
             if state.open_start is not None and not state.is_first:
                 walk = Walk(state, self._config, outputs)
-                walk.close(said_to)
+                walk.close(said_to, is_cut_off=True)
                 state = walk.state()
             state = self._begin(
                 changed(state, open_start=None, is_fresh=False, is_rebuilding=False), said_to // state.ratio
