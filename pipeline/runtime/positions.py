@@ -26,6 +26,7 @@ class Positions:
         # What is committed is of the log that was deleted: a commit may have been under way when the broker forgot them.
         self._is_made_again = False
         self._has_asked = False
+        self._is_listening = False
         self._not_taken_back: dict[int, Start] = {}  # starts of this process that others count as deaths
 
     async def starts(self, max_deaths: int) -> dict[int, Start]:
@@ -108,10 +109,10 @@ class Positions:
         """
         thread = self._app.consumer._thread
         consumer = thread._ensure_consumer()
-        if not consumer.partitions_for_topic(self._topic):
-            if not self._is_missing:
-                log.error("topic %s is missing; waiting for it (callscribe topics apply)", self._topic)
-            self._is_missing = True
+        if not self._is_listening:
+            consumer._client.cluster.add_listener(self._hear)
+            self._is_listening = True
+        self._hear(consumer._client.cluster)
         if self._is_missing:
             with contextlib.suppress(KafkaError):  # the broker is away
                 await thread.call_thread(_refresh, consumer._client)
@@ -121,6 +122,12 @@ class Positions:
         if not self._is_missing and not self._has_asked and (self._is_made_again or not self._assigned()):
             self._has_asked = True
             await thread.call_thread(_rejoin, consumer._coordinator)
+
+    def _hear(self, cluster: Any) -> None:
+        """Look at what the broker says of its topics, whenever it does: one may be deleted and made again between two sweeps."""
+        if not self._is_missing and not cluster.partitions_for_topic(self._topic):
+            log.error("topic %s is missing; waiting for it (callscribe topics apply)", self._topic)
+            self._is_missing = True
 
     def _assigned(self) -> list[TopicPartition]:
         return [TopicPartition(*tp) for tp in self._app.consumer.assignment() if tp.topic == self._topic]

@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 log = logging.getLogger("callscribe.sink")
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
