@@ -77,13 +77,16 @@ def requeue(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(help="topic/partition/offset of each record.", metavar="ID")],
 ) -> None:
-    """Write the original records again, with their keys, to the partitions they came from."""
+    """Write the original records again, with their keys, to the partitions they came from.
+
+    It has an effect on what came too early, what the sink rejected, and what its call has not gone past: the stages drop the rest.
+    """
     from pipeline.runtime import dead_letters
 
     settings = settings_of(context)
     wanted = tuple(dict.fromkeys(dead_letters.Coordinates.parse(name) for name in names))
     dead_letters.requeue(settings, _find(settings, wanted))
-    note(f"requeued {len(wanted)}")
+    note(f"requeued {len(wanted)}; what a call has gone past is dropped by the stages")
 
 
 def _find(settings: Settings, wanted: tuple[Coordinates, ...]) -> list[DeadLetter]:

@@ -22,13 +22,15 @@ from pipeline.runtime.settings import Settings
 from schemas.codec import Codec, CodecError
 from schemas.records import DeadLetter
 from schemas.registry import RegistryError
-from topics import topic
+from topics import load, topic
 
 TOPIC = topic("dead-letters")
 MAX_VALUE_BYTES = 512 * 1024
 MAX_KEY_BYTES = 1024  # a key that names a call has 128 at most
 MAX_DETAIL_CHARACTERS = 500
 DELIVERY_SECONDS = 30.0
+
+_Written = tuple[str, int, bytes | None, bytes | None, dict[str, bytes]]  # topic, partition, key, value, headers
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,7 +114,9 @@ class DeadLetterProducer:
         if self._producer is None:
             self._producer = _producer(self._settings)
         try:
-            records = [(self._topic, letter.partition, letter.key, self._codec.encode(letter)) for letter in letters]
+            records: list[_Written] = [
+                (self._topic, letter.partition, letter.key, self._codec.encode(letter), {}) for letter in letters
+            ]
         except RegistryError as error:
             raise NotReadyError(str(error)) from error
         try:
@@ -143,17 +147,21 @@ def read_dead_letters(settings: Settings, *, codec: Codec | None = None) -> Iter
 def requeue(settings: Settings, letters: Sequence[DeadLetter]) -> None:
     """Write the original values again, with their keys, to the partitions they came from; returns when acknowledged.
 
-    A record that several stages rejected is written once. Raises NotReadyError, and UsageError when a value was too
-    large to be kept (nothing is written then).
+    A record that several stages rejected is written once. It is for them alone: a header ``<stage>: skip`` tells it to the other
+    stages that read the topic. Raises NotReadyError, and UsageError when a value was too large to be kept (nothing is written then).
     """
     originals = {coordinates_of(letter): letter for letter in letters}
+    rejected = {(coordinates_of(letter), letter.stage) for letter in letters}
+    stages = {one.changelog_of for one in load() if one.changelog_of}
+    readers = {one.full_name(settings.topics.prefix): stages.intersection(one.consumers) for one in load()}
     for coordinates, letter in originals.items():
         if letter.value is None and letter.value_size > 0:
             raise UsageError(f"{coordinates}: the value ({letter.value_size} bytes) was too large to be kept")
-    _deliver(
-        _producer(settings),
-        [(name.topic, name.partition, letter.key, letter.value) for name, letter in originals.items()],
-    )
+    records: list[_Written] = []
+    for name, letter in originals.items():
+        others = [stage for stage in readers.get(name.topic, ()) if (name, stage) not in rejected]
+        records.append((name.topic, name.partition, letter.key, letter.value, dict.fromkeys(others, b"skip")))
+    _deliver(_producer(settings), records)
 
 
 def _call_id(key: bytes | None) -> str | None:
@@ -174,8 +182,8 @@ def _producer(settings: Settings) -> Producer:
     )
 
 
-def _deliver(producer: Producer, records: Sequence[tuple[str, int, bytes | None, bytes | None]]) -> None:
-    """Write (topic, partition, key, value) and wait. Raises NotReadyError naming the first that failed."""
+def _deliver(producer: Producer, records: Sequence[_Written]) -> None:
+    """Write records and wait. Raises NotReadyError naming the first that failed."""
     failures: list[str] = []
 
     def on_delivery(error: object, message: Message) -> None:
@@ -183,8 +191,8 @@ def _deliver(producer: Producer, records: Sequence[tuple[str, int, bytes | None,
             failures.append(f"topic {message.topic()}: {error}")
 
     try:
-        for name, partition, key, value in records:
-            producer.produce(name, value=value, key=key, partition=partition, on_delivery=on_delivery)
+        for name, partition, key, value, headers in records:
+            producer.produce(name, value=value, key=key, headers=headers, partition=partition, on_delivery=on_delivery)
         left = producer.flush(DELIVERY_SECONDS + 5)
     except (KafkaException, BufferError) as error:
         raise NotReadyError(f"Kafka: a record could not be written ({type(error).__name__})") from error
