@@ -35,10 +35,10 @@ def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
         consumer.close()
 
 
-def states_of(settings: Settings, call_id: str, channel: int) -> list[bytes]:
-    """Return the states that vad has recorded of a lane, oldest first."""
+def states_of(settings: Settings, call_id: str, channel: int, stage: str = "vad") -> list[bytes]:
+    """Return the states that a stage has recorded of a lane, oldest first."""
     key = f"{call_id}/{channel}".encode()
-    return [message.value() for message in records_of(settings, "vad-state-changelog") if message.key() == key]
+    return [message.value() for message in records_of(settings, f"{stage}-state-changelog") if message.key() == key]
 
 
 def committed_offset(settings: Settings, stage: str, name: str) -> int:

@@ -113,28 +113,34 @@ def are_repeats(settings: Settings, name: str, start: int, kind: type[Any]) -> b
     return all(record in found[:start] or record.kind == "tail" for record in found[start:])
 
 
-@pytest.mark.parametrize("dies", [False, True], ids=["", "and-dies-behind-the-rewind"])
+@pytest.mark.parametrize(("stage", "dies"), [("vad", False), ("vad", True), ("asr", True), ("assemble", True)])
 def test_a_state_from_before_has_its_input_read_again(
-    system: System, call: assets.DemoCall, expected: Any, crashes: Path, dies: bool
+    system: System, call: assets.DemoCall, expected: Any, crashes: Path, stage: str, dies: bool
 ) -> None:
-    """The newest state of a lane is gone (compaction took it, behind a zombie's): the worker reads from where the older one stands."""
-    settings, call_id = system.settings, f"stale-{dies}"
-    armed = crashes / "vad.rewound"
+    """The newest state of a lane is gone (compaction took it, behind a zombie's): the worker reads from where the older one stands.
+
+    ``dies``: and does so again, as it is killed when it has set the committed offset back.
+    """
+    settings, call_id = system.settings, f"stale-{stage}-{dies}"
+    armed = crashes / f"{stage}.rewound"
+    read = {"vad": "call.audio", "asr": "call.speech", "assemble": "call.annotations"}[stage]
     feed = HalfFed(settings, call, call_id)
     feed.first_half()
-    wait_for(lambda: bool(states_of(settings, call_id, 0)), SECONDS, "a state is recorded")  # words may be out before
-    older = states_of(settings, call_id, 0)[0]
+    wait_for(
+        lambda: bool(states_of(settings, call_id, 0, stage)), SECONDS, "a state is recorded"
+    )  # words may be out before
+    older = states_of(settings, call_id, 0, stage)[0]
     feed.up_to(0.9)
     passed = CODEC.decode(older, LaneState).needed_offset + 8  # of which records of the lane are some
-    wait_for(lambda: committed_offset(settings, "vad", "call.audio") >= passed, SECONDS, "what it needs is released")
-    assert states_of(settings, call_id, 0)[-1] != older
+    wait_for(lambda: committed_offset(settings, stage, read) >= passed, SECONDS, "what it needs is released")
+    assert states_of(settings, call_id, 0, stage)[-1] != older
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
-    name = topic("vad-state-changelog").full_name(settings.topics.prefix)
-    log = settings.work_folder / "logs" / "vad-1.log"
+    name = topic(f"{stage}-state-changelog").full_name(settings.topics.prefix)
+    log = settings.work_folder / "logs" / f"{stage}-1.log"
     before = log.read_text(encoding="utf-8").count("a lane's state is older")
     if dies:
         armed.write_text("kill", encoding="ascii")
-    system.kill("vad")  # the next one has yet to import its libraries, and nobody writes a newer state meanwhile
+    system.kill(stage)  # the next one has yet to import its libraries, and nobody writes a newer state meanwhile
     producer.produce(
         name, key=f"{call_id}/0".encode(), value=older, partition=0
     )  # without a header nobody can tell its age
