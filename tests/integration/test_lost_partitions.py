@@ -20,7 +20,6 @@ from confluent_kafka.admin import AdminClient
 from pipeline.core.entries import STATE_VERSION
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.demo import assets
-from pipeline.replay import Replay
 from pipeline.runtime.attempts import Attempts
 from pipeline.runtime.crash_points import VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
@@ -31,23 +30,13 @@ from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import committed, committed_offset, is_marked, records_of, states_of
-from tests.integration.system import System, clip, environment_of, replayed, running, wait_for, wait_for_words
+from tests.integration.system import System, environment_of, running, wait_for, wait_for_words
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 SECONDS = 60.0
 CODEC = Codec()
-
-
-@pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
-    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
-
-
-@pytest.fixture(scope="module")
-def expected(call: assets.DemoCall) -> dict[str, Any]:
-    return replayed(Replay(Settings()), call)
 
 
 @pytest.fixture(scope="module")

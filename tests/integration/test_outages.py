@@ -21,7 +21,6 @@ from confluent_kafka.admin import AdminClient
 from pipeline.cli.up import _status
 from pipeline.core.errors import NotReadyError
 from pipeline.demo import assets
-from pipeline.replay import Replay
 from pipeline.runtime import produce
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.broker.state import read_state
@@ -35,7 +34,7 @@ from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.postgres import PostgresServer
 from tests.integration.reading import records_of, states_of
-from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
+from tests.integration.system import System, environment_of, running, wait_for
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -43,16 +42,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 SECONDS = 60.0
 SESSION_SECONDS = 6
 AWAY_SECONDS = 9.0  # longer than the session
-
-
-@pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
-    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
-
-
-@pytest.fixture(scope="module")
-def expected(call: assets.DemoCall) -> dict[str, Any]:
-    return replayed(Replay(Settings()), call)
 
 
 def restarts(system: System) -> int:
