@@ -948,12 +948,14 @@ class LanePosition:
         needed_sequence: First sequence of the lane's channel that must be read again after a restart.
         next_sequence: First sequence of the lane's channel that has not been processed; what lies between rebuilds buffers, with outputs off.
         next_control: First sequence of channel -1 that has not been applied to this lane.
+        is_overtaken: The lane has read nothing of this writer since records of it were deleted: a hole before the next one is that.
     """
 
     writer: str
     needed_sequence: int
     next_sequence: int
     next_control: int
+    is_overtaken: bool = False
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -962,6 +964,7 @@ class LanePosition:
             "needed_sequence": self.needed_sequence,
             "next_sequence": self.next_sequence,
             "next_control": self.next_control,
+            "is_overtaken": self.is_overtaken,
         }
 
     @classmethod
@@ -972,6 +975,7 @@ class LanePosition:
             needed_sequence=value["needed_sequence"],
             next_sequence=value["next_sequence"],
             next_control=value["next_control"],
+            is_overtaken=value["is_overtaken"],
         )
 
 

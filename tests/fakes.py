@@ -313,9 +313,9 @@ def stages(
     }
 
 
-def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int) -> Effects:
+def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int, known: Any = None) -> Effects:
     """Feed one record as the worker does: infer what is asked, abandon what is condemned, reject what is poison."""
-    steps = flow.feed(record, offset)
+    steps = flow.feed(record, offset, known)
     try:
         if offset in stage.condemned:
             return flow.abandon(record, offset, reason="CondemnedError", topic="input", partition=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ def run_sink(settings: Settings, status_file: Path | None, patience_seconds: flo
     """
     from pipeline.runtime import logs
     from pipeline.runtime.consume import consume
+    from pipeline.runtime.deletions import Deletions
     from pipeline.runtime.provisioning import patiently, schema_source, wait_for_topics
+    from pipeline.runtime.starts import CallStarts
     from pipeline.sink.stage import Sink
     from pipeline.sink.stores import open_store
     from schemas.codec import Codec
@@ -36,6 +39,8 @@ def run_sink(settings: Settings, status_file: Path | None, patience_seconds: flo
     wait_for_topics(settings, patience_seconds)
     try:
         codec = Codec(patiently(lambda: schema_source(settings, is_writer=True), patience_seconds))
-        consume(settings, write=sink.write, on_assigned=assigned, codec=codec)
+        deletions = Deletions(CallStarts(settings, codec))
+        write = partial(sink.write, lost=deletions)
+        consume(settings, write=write, on_assigned=assigned, codec=codec, deletions=deletions)
     finally:
         sink.close()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from pipeline.core.contract import Draft, Lane, LaneLogic, R, S, Snapshot, W
-from pipeline.core.errors import FatalError
-from pipeline.core.feeds import has_seen
+from pipeline.core.contract import Draft, FeedLogic, Lane, LaneLogic, R, S, Snapshot, W
+from pipeline.core.errors import FatalError, PoisonError
+from pipeline.core.feeds import Place, has_seen, idle_record
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.codec import CodecError, upgraded_plain
-from schemas.records import LanePosition, LaneState
+from schemas.records import CallAudio, LanePosition, LaneState
 
 OVERTAKEN = 1_000_000  # more outputs than can follow a state before the next one
 STATE_VERSION = 2  # a state of version n holds the stage's part as release n wrote it (schemas/released/n)
@@ -45,8 +45,9 @@ class LaneEntry(Generic[S]):
     released_offset: int = -1
     poison_offset: int | None = None  # the highest one of which the lane has said that it was rejected
     unproved_from: int | None = None  # after a restart, until a record follows the state: where to read when none does
-    is_overtaken: bool = False  # after a restart: what the state needs may have been deleted
+    overtaken: set[str] = field(default_factory=set)  # writers whose next record may come behind deleted ones
     is_dirty: bool = False
+    has_ended: bool = False  # after a restart in the middle of recording the end of the call
 
     @property
     def counts(self) -> dict[str, int]:
@@ -54,11 +55,14 @@ class LaneEntry(Generic[S]):
         return self.next_control if self.channel == CALL_CHANNEL else self.next_sequence
 
     @property
+    def begin(self) -> int:
+        """Return the sample at which the channel begins."""
+        return self.lane.channel.offset_samples if self.lane is not None else 0
+
+    @property
     def sample(self) -> int:
         """Return the sample of the lane's last input record; where it has heard nothing, that at which the channel begins."""
-        if self.anchor is not None:
-            return self.anchor[0]
-        return self.lane.channel.offset_samples if self.lane is not None else 0
+        return self.begin if self.anchor is None else max(self.begin, self.anchor[0])
 
     def capture_time_ms(self, sample: int) -> int:
         """Return when ``sample`` was captured, by the lane's last input record; ms since the epoch, 0 when unknown."""
@@ -79,20 +83,27 @@ class LaneEntry(Generic[S]):
             "capture_time_ms": self.capture_time_ms(draft.start_sample),
         }
 
-    def skipped(self, offset: int, *, has_hole: bool) -> int:
-        """Return how many outputs are skipped because of a hole before the next record, which is at ``offset``.
+    def overtake(self, writer: str, offset: int) -> None:
+        """Note that what ``writer`` has written before ``offset`` was deleted, and nothing of it was read."""
+        self.overtaken.add(writer)
+        if not self.held:  # nothing up to here need be read again
+            self.released_offset = max(self.released_offset, offset)
+
+    def skipped(self, writer: str, offset: int, *, has_hole: bool) -> int:
+        """Return how many outputs are skipped because of a hole before the writer's next record, which is at ``offset``.
 
         Where records that the state needed were deleted, outputs behind the state had been written from them. Their sequences must not
         be used again for others. What is new below where the state stands is in another log: the topic was deleted and made again.
         """
         if not has_hole:
             return 0
-        self.is_overtaken |= self.unproved_from is not None and offset < self.unproved_from
-        return OVERTAKEN if self.is_overtaken else 0
+        is_another_log = self.unproved_from is not None and offset < self.unproved_from
+        return OVERTAKEN if is_another_log or writer in self.overtaken else 0
 
-    def prove(self) -> None:
+    def prove(self, writer: str) -> None:
         """Note that a record of the channel came behind the state, and was used."""
-        self.unproved_from, self.is_overtaken = None, False
+        self.unproved_from = None
+        self.overtaken.discard(writer)
 
     def let_go(self, needed_sequence: int | None, waiting: Container[tuple[str, int]]) -> list[Held]:
         """Return what the lane does not need any more, and forget it.
@@ -129,6 +140,7 @@ def state_of(
                 needed_sequence=lane.next_sequence.get(writer, 0) if needed is None else needed,
                 next_sequence=max(lane.next_sequence.get(writer, 0), lane.done_sequence.get(writer, 0)),
                 next_control=lane.next_control.get(writer, 0),
+                is_overtaken=writer in lane.overtaken,
             )
             for writer in writers
         ),
@@ -158,14 +170,20 @@ def agreeing(record: Any, writer: str, lanes: Iterable[LaneEntry[S]], counts: Ma
     return found
 
 
-def is_repeat(record: Any, writer: str, lanes: Mapping[int, LaneEntry[S]]) -> bool:
-    """Return whether a call that has ended knows the record."""
-    control = lanes[CALL_CHANNEL]  # which stands for the lanes of which nothing is left
+def check_repeat(record: Any, writer: str, lanes: Mapping[int, LaneEntry[S]]) -> None:
+    """Refuse a record that a call which has ended had not read. Raises PoisonError.
+
+    The control lane stands for lanes of which nothing is left.
+    """
+    control = lanes[CALL_CHANNEL]
     count = control.next_control.get(writer, 0)
     if record.channel != CALL_CHANNEL:
         lane = lanes.get(record.channel, control)
         count = max(lane.next_sequence.get(writer, 0), control.next_sequence.get(writer, 0))
-    return bool(record.kind == "tail" or record.sequence < count)
+    if record.kind != "tail" and record.sequence >= count:
+        raise PoisonError(
+            f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after"
+        )
 
 
 def logic_of(state: LaneState, stage: str) -> bytes:
@@ -186,10 +204,28 @@ def opened(logic: LaneLogic[S, W, R], lane: Lane, state: LaneState | None, stage
         raise FatalError(f"the changelog holds a {stage} state that cannot be read: {error}") from error
 
 
-def restored_entry(lane: LaneEntry[S], state: LaneState | None, first_offset: int) -> LaneEntry[S]:
+def standing_place(logic: FeedLogic[S, W, R], lanes: Mapping[int, LaneEntry[S]], writer: str) -> Place:
+    """Return where a feed goes on."""
+    control = lanes[CALL_CHANNEL]
+    ends = {  # of a paused feed the control lane is further than the audio
+        lane.channel: max(logic.read_to(lane.state), -(-control.sample * lane.rate // control.rate))
+        for lane in lanes.values()
+        if lane.state is not None
+    }
+    return Place(next_sequence=counts_of(lanes, writer), end_samples=ends)
+
+
+def counts_of(lanes: Mapping[int, LaneEntry[S]], writer: str) -> dict[int, int]:
+    """Return the next sequence of a writer, by channel."""
+    return {lane.channel: lane.counts.get(writer, 0) for lane in lanes.values()}
+
+
+def restored_entry(
+    lane: LaneEntry[S], state: LaneState | None, first_offset: int, writers: Sequence[str]
+) -> LaneEntry[S]:
     """Return ``lane`` standing where the recorded state stands; ``first_offset`` is the oldest record of the input."""
-    lane.is_overtaken = first_offset > 0
     if state is None:
+        lane.overtaken = set(writers) if first_offset > 0 else set()
         return lane
     lane.next_sequence = {position.writer: position.needed_sequence for position in state.positions}
     lane.done_sequence = {position.writer: position.next_sequence for position in state.positions}
@@ -197,9 +233,24 @@ def restored_entry(lane: LaneEntry[S], state: LaneState | None, first_offset: in
     lane.output_sequence = state.output_sequence
     lane.released_offset = state.released_offset
     lane.poison_offset = state.poison_offset
+    lane.has_ended = state.logic is None and lane.channel != CALL_CHANNEL
     needed = state.needed_offset if state.needed_offset >= 0 else state.released_offset + 1
     lane.unproved_from = max(needed, first_offset)
-    lane.is_overtaken = needed < first_offset
+    lane.overtaken = {one.writer for one in state.positions if one.is_overtaken or needed < first_offset}
     if state.anchor_sample is not None and state.anchor_time_ms is not None:
         lane.anchor = (state.anchor_sample, state.anchor_time_ms)
     return lane
+
+
+def silence_of(lanes: Mapping[int, LaneEntry[S]], call_id: str, epoch: int, *, clock: str, writer: str) -> CallAudio:
+    """Return the record by which ``clock`` says that the feed of ``epoch`` is silent: nothing more came of ``writer``."""
+    control = lanes[CALL_CHANNEL]
+    sample, time_ms = control.anchor or (0, 0)
+    return idle_record(
+        call_id,
+        epoch=epoch,
+        stage=clock,
+        sequence=control.next_control.get(clock, 0),
+        next_sequence=counts_of(lanes, writer),
+        place=(sample, control.rate, time_ms),
+    )

@@ -15,19 +15,28 @@ next stage drops.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import replace
+from collections.abc import Generator
 from functools import partial
-from typing import Any, Generic, cast
+from typing import Any, cast
 
-from pipeline.core.contract import Draft, Envelope, FeedLogic, Lane, LaneLogic, R, S, Snapshot, Step, W
+from pipeline.core.book import CallBook
+from pipeline.core.contract import Draft, FeedLogic, R, S, W
 from pipeline.core.effects import Effects
-from pipeline.core.entries import Held, LaneEntry, agreeing, is_repeat, state_of
-from pipeline.core.errors import PoisonError, StaleStateError
-from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, FeedWatch, Place, idle_record, restored_feeds
+from pipeline.core.entries import (
+    OVERTAKEN,
+    Held,
+    LaneEntry,
+    agreeing,
+    check_repeat,
+    counts_of,
+    silence_of,
+    standing_place,
+)
+from pipeline.core.errors import StaleStateError
+from pipeline.core.feeds import INTERRUPTED, LIVE, PAUSED, Place
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.core.losses import Way, degraded, finished, given_up, place_of
-from pipeline.core.opening import opened_entries, restored_entries
+from pipeline.core.opening import opened_entries
 from pipeline.core.passing import (
     check_control_rate,
     check_lane,
@@ -36,91 +45,64 @@ from pipeline.core.passing import (
     check_sequence,
     copy_of,
     gap_before,
+    gap_to_end,
     is_own_degraded,
+    is_start,
     not_started,
+    start_before,
+    writer_of,
 )
-from schemas.records import CallAnnotation, CallAudio, Degraded, LaneState, Started
+from schemas.records import CallAudio, Degraded, Started
 
 MAX_HELD = 64  # a lane without outputs is recorded after this many records, so that their offsets are released
 
 
-class CallFlow(Generic[S, W, R]):
-    """The state of one call in one stage.
-
-    ``restored`` are the call's lane states in the changelog. ``writes`` is the output envelope class, ``writers`` the stages that write
-    the input, the first one authoritative for control; ``clocks`` are stages that write to it what only a clock can decide. ``stage``
-    names the writer of the outputs. The input was read from ``read_from`` on; ``first_offset`` is its oldest record.
-    """
-
-    def __init__(
-        self,
-        *,
-        call_id: str,
-        logic: LaneLogic[S, W, R],
-        writes: type[Envelope],
-        writers: tuple[str, ...],
-        stage: str,
-        clocks: tuple[str, ...] = (),
-        generation: int = 0,
-        restored: Mapping[int, LaneState] | None = None,
-        read_from: int = 0,
-        first_offset: int = 0,
-    ) -> None:
-        self.call_id = call_id
-        self.is_ended = False
-        self._logic = logic
-        self._writes = writes
-        self._writers = writers
-        self._clocks = clocks
-        self._stage = stage
-        self._generation = generation
-        self._read_from = read_from
-        self._first_offset = first_offset
-        self._feeds = FeedWatch()
-        self._started: Started | None = None
-        self._lanes: dict[int, LaneEntry[S]] = {}
-        self._references: dict[int, int] = {}
-        self._ends: dict[str, tuple[Envelope, int, tuple[Draft, ...]]] = {}
-        self._ended_offset: int | None = None
-        if restored and CALL_CHANNEL in restored:
-            self._restore(restored)
+class CallFlow(CallBook[S, W, R]):
+    """The state of one call in one stage; see `CallBook` for what it is made with."""
 
     # -- input ---------------------------------------------------------------------------------------------------
 
-    def feed(self, record: Any, offset: int) -> Generator[W, R, Effects]:
+    def lacks_start(self, record: Any) -> bool:
+        """Return whether ``record`` comes behind the start of its call, and that may have been deleted before it was read."""
+        return self._started is None and not self.is_ended and self._first_offset > 0 and not is_start(record)
+
+    def feed(self, record: Any, offset: int, known: Started | None = None) -> Generator[W, R, Effects]:
         """Take in one record at ``offset``; yields work for the engine, expects its result, returns the effects.
+
+        ``known`` is how a call that `lacks_start` has started, as far as anybody knows.
 
         Raises PoisonError when the record can never be used (the flow is then as before, and the runner calls `reject`), StaleStateError
         when the states are older than what was read before: the runner reads again from where it says.
         """
-        return self._take(record, offset, Way(self._logic.plan))
+        return self._take(record, offset, Way(self._logic.plan, self._logic.apply), known)
 
-    def abandon(self, record: Any, offset: int, *, reason: str, topic: str, partition: int) -> Effects:
+    def abandon(
+        self, record: Any, offset: int, known: Started | None = None, *, reason: str, topic: str, partition: int
+    ) -> Effects:
         """Take in a record at ``offset`` that ends the process whenever it is processed: nothing is inferred, and the call is degraded.
 
         Its lane writes what it holds as lost, up to the end of the record, and the next record follows it without a hole. A control
         record takes effect. Raises what `feed` raises.
         """
         body = Degraded(stage=self._stage, reason=reason, topic=topic, partition=partition, offset=offset)
-        way = Way(partial(given_up, self._logic), (degraded(body, record.start_sample),))
-        return finished(self._take(record, offset, way))
+        way = Way(partial(given_up, self._logic), self._logic.apply, (degraded(body, record.start_sample),))
+        return finished(self._take(record, offset, way, known))
 
-    def _take(self, record: Any, offset: int, way: Way[S, W]) -> Generator[W, R, Effects]:
+    def _take(self, record: Any, offset: int, way: Way[S, W, R], known: Started | None) -> Generator[W, R, Effects]:
         effects = Effects()
-        writer = self._writer_of(record)
+        writer = writer_of(record, self._writers, self._clocks)
         check_numbers(record)
         if self.is_ended:
-            is_late = self._ended_offset is not None and offset > self._ended_offset and writer in self._writers
-            if is_late and not is_repeat(record, writer, self._lanes):
-                raise PoisonError(
-                    f"the call has ended; {record.kind} record {record.sequence} of channel {record.channel} came after"
-                )
+            if self._ended_offset is not None and offset > self._ended_offset and writer in self._writers:
+                check_repeat(record, writer, self._lanes)
             effects.drop(offset, is_repeat=record.kind != "tail")
             return effects
         if self._feeds.is_superseded(record, offset):
             effects.drop(offset)
             return effects
         effects.is_heard = True
+        if self._first_offset > 0 and not is_start(record):
+            yield from self._make_up_start(record, writer, offset, known)
         if record.channel == CALL_CHANNEL:
             yield from self._feed_control(record, writer, offset, effects, way)
         else:
@@ -148,16 +130,6 @@ class CallFlow(Generic[S, W, R]):
         self._settle(effects)
         return effects
 
-    @property
-    def channels(self) -> Mapping[int, Lane]:
-        """Return the lanes by channel."""
-        return {channel: lane.lane for channel, lane in self._lanes.items() if lane.lane is not None}
-
-    @property
-    def is_quiet(self) -> bool:
-        """Return whether the states say all there is to know: nothing is held, and the feed is gone, or the call has not started."""
-        return not self._references and (self._started is None or self._feeds.state == INTERRUPTED)
-
     def idle_record(self, *, is_paused_too: bool) -> CallAudio | None:
         """Return the record that closes a silent feed; None where there is none to close. Paused feeds may be silent.
 
@@ -167,31 +139,12 @@ class CallFlow(Generic[S, W, R]):
         is_open = self._feeds.state in states or (self._feeds.state == INTERRUPTED and bool(self._references))
         if self._started is None or self.is_ended or not is_open or not self._clocks:
             return None
-        control, clock = self._lanes[CALL_CHANNEL], self._clocks[0]
-        sample, time_ms = control.anchor or (0, 0)
-        return idle_record(
-            self.call_id,
-            epoch=self.feed_epoch,
-            stage=clock,
-            sequence=control.next_control.get(clock, 0),
-            next_sequence=self._counts(),
-            place=(sample, control.rate, time_ms),
-        )
-
-    @property
-    def feed_epoch(self) -> int:
-        """Return the epoch of the feed that holds the call."""
-        return self._feeds.epoch
-
-    @property
-    def started(self) -> Started | None:
-        """Return how the call has started; None before it has."""
-        return self._started
+        return silence_of(self._lanes, self.call_id, self.feed_epoch, clock=self._clocks[0], writer=self._writers[0])
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 
     def _feed_lane(
-        self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W]
+        self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W, R]
     ) -> Generator[W, R, None]:
         lane = self._lanes.get(record.channel)
         if self._started is None:
@@ -206,19 +159,20 @@ class CallFlow(Generic[S, W, R]):
         check_sequence(record, expected)
         if record.sequence > expected and lane.unproved_from is not None and lane.unproved_from < self._read_from:
             raise StaleStateError(lane.unproved_from)
-        skipped = lane.skipped(offset, has_hole=record.sequence > expected)
+        skipped = lane.skipped(writer, offset, has_hole=record.sequence > expected)
         state, outputs = lane.state, list(way.losses)
         assert state is not None
         is_rebuilt = record.sequence < lane.done_sequence.get(writer, 0)
         if record.sequence > expected:
-            gap = gap_before(record, lane.sample, is_overtaken=skipped > 0)
-            state = yield from self._run(way.plan(state, gap), outputs)
+            start = lane.begin if skipped and not expected else lane.sample
+            gap = gap_before(record, start, is_overtaken=skipped > 0)
+            state = yield from way.take(state, gap, outputs)
         if record.kind in self._logic.kinds:
-            state = yield from self._run(way.plan(state, record), outputs)
+            state = yield from way.take(state, record, outputs)
         elif writer == self._writers[0] or is_own_degraded(record, writer):
             outputs.append(copy_of(record))
         lane.state = state
-        lane.prove()
+        lane.prove(writer)
         lane.anchor = (record.start_sample, record.capture_time_ms)
         lane.next_sequence[writer] = record.sequence + 1
         self._hold(lane, Held(writer, record.sequence, False, offset))
@@ -238,18 +192,10 @@ class CallFlow(Generic[S, W, R]):
             control.is_dirty = True
             effects.standing = (LIVE, self._place())
 
-    def _run(self, step: Step[S, W], outputs: list[Draft]) -> Generator[W, R, S]:
-        outputs += step.outputs
-        while step.work is not None:
-            result = yield step.work
-            step = self._logic.apply(step.state, step.work, result)
-            outputs += step.outputs
-        return step.state
-
     # -- control -------------------------------------------------------------------------------------------------
 
     def _feed_control(
-        self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W]
+        self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W, R]
     ) -> Generator[W, R, None]:
         if self._started is None:
             if record.kind != "started" or record.started is None:
@@ -270,7 +216,14 @@ class CallFlow(Generic[S, W, R]):
             yield from self._end(record, writer, offset, effects, way)
             return
         if writer in self._clocks:
-            lanes = agreeing(record, writer, lanes, self._counts())
+            lanes = agreeing(record, writer, lanes, counts_of(self._lanes, self._writers[0]))
+        yield from self._apply(record, writer, lanes, effects, way)
+        if self._clocks and record.kind == "interrupted" and any(lane.state is None for lane in lanes):
+            effects.standing = (INTERRUPTED, self._place())
+
+    def _apply(
+        self, record: Any, writer: str, lanes: list[LaneEntry[S]], effects: Effects, way: Way[S, W, R]
+    ) -> Generator[W, R, None]:
         is_authoritative = writer == self._writers[0] or writer in self._clocks
         # What the lanes say because of the record comes before it, but nothing comes before the start of the call.
         lanes.sort(key=lambda lane: (lane.channel == CALL_CHANNEL) == (record.kind != "started"))
@@ -279,7 +232,7 @@ class CallFlow(Generic[S, W, R]):
                 lane.anchor = (record.start_sample * lane.rate // record.sample_rate_hz, record.capture_time_ms)
             if lane.state is not None and is_authoritative and record.kind in self._logic.controls:
                 outputs: list[Draft] = []
-                lane.state = yield from self._run(way.plan(lane.state, record), outputs)
+                lane.state = yield from way.take(lane.state, record, outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
             elif lane.state is None:
                 drafts = way.losses
@@ -290,35 +243,45 @@ class CallFlow(Generic[S, W, R]):
                 effects.outputs += [self._stamp(lane, draft) for draft in drafts]
             lane.next_control[writer] = record.sequence + 1
             lane.is_dirty = True
-        if self._clocks and record.kind == "interrupted" and any(lane.state is None for lane in lanes):
-            effects.standing = (INTERRUPTED, self._place())
 
-    def _counts(self) -> dict[int, int]:
-        """Return the next sequence of the first writer, by channel."""
-        writer = self._writers[0]
-        return {lane.channel: lane.counts.get(writer, 0) for lane in self._lanes.values()}
+    def _make_up_start(self, record: Any, writer: str, offset: int, known: Started | None) -> Generator[W, R, None]:
+        """Do what the writer's start would have done, which was deleted before it was read."""
+        if self._started is None and known is not None:
+            self._lanes, self._started = opened_entries(self._logic, known), known
+        writer = writer if writer in self._writers else self._writers[0]
+        lanes = [lane for lane in self._lanes.values() if not lane.next_control.get(writer, 0)]
+        if self._started is None or not lanes:
+            return
+        effects = Effects()
+        yield from self._apply(
+            start_before(record, self._started), writer, lanes, effects, Way(self._logic.plan, self._logic.apply)
+        )
+        self._unsaid += effects.outputs
+        for lane in lanes:
+            lane.overtake(writer, offset)
+            if (
+                lane.channel == CALL_CHANNEL and writer == self._writers[0]
+            ):  # others may have followed it, as behind a gap
+                lane.output_sequence += OVERTAKEN
 
     def _place(self) -> Place:
-        """Return where a feed goes on."""
         logic = cast("FeedLogic[S, W, R]", self._logic)  # asked where there is a clock: of a stage that reads feeds
-        control = self._lanes[CALL_CHANNEL]
-        ends = {  # of a paused feed the control lane is further than the audio
-            lane.channel: max(logic.read_to(lane.state), -(-control.sample * lane.rate // control.rate))
-            for lane in self._lanes.values()
-            if lane.state is not None
-        }
-        return Place(next_sequence=self._counts(), end_samples=ends)
+        return standing_place(logic, self._lanes, self._writers[0])
 
-    def _end(self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W]) -> Generator[W, R, None]:
+    def _end(self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W, R]) -> Generator[W, R, None]:
         self._ends[writer] = (record, offset, way.losses)
         if set(self._ends) != set(self._writers):
             return  # not applied yet: after a restart it is read again
         first = self._ends[self._writers[0]][0]
         ended_offset = max(at for _, at, _ in self._ends.values())
         for lane in self._lanes.values():
-            if lane.state is not None and lane.released_offset != ended_offset:  # else it ended before a restart
+            if lane.state is not None and not lane.has_ended:
                 outputs: list[Draft] = []
-                lane.state = yield from self._run(way.plan(lane.state, first), outputs)
+                gap = gap_to_end(first, lane, self._writers[0])
+                if gap is not None:
+                    lane.state = yield from way.take(lane.state, gap, outputs)
+                    lane.output_sequence += OVERTAKEN
+                lane.state = yield from way.take(lane.state, first, outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         control = self._lanes[CALL_CHANNEL]
         control.anchor = (first.start_sample, first.capture_time_ms)
@@ -335,58 +298,3 @@ class CallFlow(Generic[S, W, R]):
             effects.states.append(self._lane_state(lane, None))
         effects.released += sorted(self._references)
         self._references.clear()
-
-    # -- bookkeeping ---------------------------------------------------------------------------------------------
-
-    def _writer_of(self, record: Any) -> str:
-        writer = getattr(record, "stage", self._writers[0])
-        if writer not in self._writers and not (writer in self._clocks and record.kind == "interrupted"):
-            raise PoisonError(f"{writer!r} is not a writer of this topic")
-        return writer
-
-    def _stamp(self, lane: LaneEntry[S], draft: Draft) -> Any:
-        extra: dict[str, Any] = {"stage": self._stage} if self._writes is CallAnnotation else {}
-        return self._writes(**lane.envelope(draft), call_id=self.call_id, **extra, **draft.body)
-
-    def _hold(self, lane: LaneEntry[S], held: Held) -> None:
-        lane.held.append(held)
-        self._references[held.offset] = self._references.get(held.offset, 0) + 1
-
-    def _settle(self, effects: Effects) -> None:
-        """Record every lane that has moved and can be resumed here; release what no lane needs any more."""
-        if self.is_ended:
-            return
-        for lane in self._lanes.values():
-            if not lane.is_dirty:
-                continue
-            snapshot = None if lane.state is None else self._logic.snapshot(lane.state)
-            if snapshot is None and lane.state is not None:
-                continue
-            waiting = {(writer, ended.sequence) for writer, (ended, *_) in self._ends.items()}
-            for held in lane.let_go(snapshot.needed_sequence if snapshot else None, waiting):
-                self._references[held.offset] -= 1
-                if not self._references[held.offset]:
-                    del self._references[held.offset]
-                    effects.released.append(held.offset)
-            lane.is_dirty = False
-            effects.states.append(self._lane_state(lane, snapshot))
-
-    def _lane_state(self, lane: LaneEntry[S], snapshot: Snapshot | None) -> LaneState:
-        state = state_of(lane, snapshot, self.call_id, (*self._writers, *self._clocks), self._generation)
-        if lane.channel != CALL_CHANNEL:
-            return state
-        return replace(
-            state,
-            ended_offset=self._ended_offset,
-            feed_epochs=tuple(self._feeds.epochs),
-            feed_state=self._feeds.state,
-            started=self._started,
-        )
-
-    def _restore(self, restored: Mapping[int, LaneState]) -> None:
-        control = restored[CALL_CHANNEL]
-        self._started = control.started
-        self._ended_offset = control.ended_offset
-        self.is_ended = control.ended_offset is not None
-        self._feeds = restored_feeds(control.feed_epochs, control.feed_state)
-        self._lanes = restored_entries(self._logic, restored, self._stage, self._first_offset)

@@ -16,11 +16,22 @@ from schemas.records import Degraded
 
 
 @dataclass(frozen=True, slots=True)
-class Way(Generic[S, W]):
-    """How records are taken in: by ``plan``, and with ``losses`` said of the record itself."""
+class Way(Generic[S, W, R]):
+    """How records are taken in: by ``plan`` and ``apply``, and with ``losses`` said of the record itself."""
 
     plan: Callable[[S, Any], Step[S, W]]
+    apply: Callable[[S, W, R], Step[S, W]]
     losses: tuple[Draft, ...] = ()
+
+    def take(self, state: S, record: Any, outputs: list[Draft]) -> Generator[W, R, S]:
+        """Take a record in: yields work for the engine, adds to ``outputs``, returns the new state. Raises PoisonError."""
+        step = self.plan(state, record)
+        outputs += step.outputs
+        while step.work is not None:
+            result = yield step.work
+            step = self.apply(step.state, step.work, result)
+            outputs += step.outputs
+        return step.state
 
 
 def given_up(logic: LaneLogic[S, W, R], state: S, record: Any) -> Step[S, W]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.core.contract import Lane, LaneLogic, R, S, W
 from pipeline.core.entries import LaneEntry, opened, restored_entry
@@ -22,17 +22,22 @@ def opened_entries(logic: LaneLogic[S, W, R], started: Started) -> dict[int, Lan
 
 
 def restored_entries(
-    logic: LaneLogic[S, W, R], restored: Mapping[int, LaneState], stage: str, first_offset: int
+    logic: LaneLogic[S, W, R],
+    restored: Mapping[int, LaneState],
+    *,
+    stage: str,
+    first_offset: int,
+    writers: Sequence[str],
 ) -> dict[int, LaneEntry[S]]:
     """Return the lanes of a call as they were recorded, by channel; of one that has ended the control lane may be all."""
     control = restored[CALL_CHANNEL]
     started, rate = control.started, control_rate(control.started) if control.started else 0
     entry: LaneEntry[S] = LaneEntry(CALL_CHANNEL, rate)
-    lanes = {CALL_CHANNEL: restored_entry(entry, control, first_offset)}
+    lanes = {CALL_CHANNEL: restored_entry(entry, control, first_offset, writers)}
     if started is None:
         return lanes
     for channel in started.channels:
         lane, state = Lane(channel=channel, started=started), restored.get(channel.channel)
         entry = LaneEntry(channel.channel, channel.sample_rate_hz, opened(logic, lane, state, stage), lane)
-        lanes[channel.channel] = restored_entry(entry, state, first_offset)
+        lanes[channel.channel] = restored_entry(entry, state, first_offset, writers)
     return lanes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from pipeline.core.contract import Draft
 from pipeline.core.entries import LaneEntry
 from pipeline.core.errors import PoisonError
+from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import Gap, Started
 
 LARGEST = 2**48
@@ -18,6 +20,9 @@ FARTHEST_SEQUENCES = 100_000_000
 CRASHED = "decoder_crash"  # reason of a loss: a model did not survive the samples
 MISSING = "missing_records"  # reason of a gap: records never came
 DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
+# Sub-records of the envelopes: what every one of them has is passed on, the rest is a stage's own.
+SHARED = ("started", "settings", "hold", "dtmf", "transfer", "gap", "interrupted", "degraded", "ended")
+OWN = ("audio", "speech", "words", "turns", "tail", "segment", "coverage")
 
 
 def control_rate(started: Started) -> int:
@@ -34,6 +39,14 @@ def check_channels(started: Started) -> None:
             raise PoisonError(
                 f"channel {channel.channel} has {channel.sample_rate_hz} Hz; 8000 and 16000 are supported"
             )
+
+
+def writer_of(record: Any, writers: Sequence[str], clocks: Sequence[str]) -> str:
+    """Return which of the ``writers`` has written the record, or of the ``clocks`` what those may say. Raises PoisonError."""
+    writer: str = getattr(record, "stage", writers[0])
+    if writer not in writers and not (writer in clocks and record.kind == "interrupted"):
+        raise PoisonError(f"{writer!r} is not a writer of this topic")
+    return writer
 
 
 def check_control_rate(record: Any, started: Started) -> None:
@@ -100,13 +113,47 @@ def is_own_degraded(record: Any, writer: str) -> bool:
 
 def copy_of(record: Any) -> Draft:
     """Return the draft that passes ``record`` on, with the sub-records every envelope has."""
-    names = ("started", "settings", "hold", "dtmf", "transfer", "gap", "interrupted", "degraded", "ended")
-    body = {name: getattr(record, name) for name in names if getattr(record, name) is not None}
+    body = {name: getattr(record, name) for name in SHARED if getattr(record, name) is not None}
     return Draft(kind=record.kind, start_sample=record.start_sample, body=body)
 
 
 def gap_before(record: Any, start: int, *, is_overtaken: bool) -> Any:
     """Return the gap record that stands for the records missing before ``record``, from ``start`` at the earliest."""
-    blank = {name: None for name in ("audio", "speech", "words", "turns", "tail") if hasattr(record, name)}
     gap = Gap(end_sample=record.start_sample, reason=DELETED if is_overtaken else MISSING)
-    return replace(record, kind="gap", start_sample=min(start, record.start_sample), gap=gap, **blank)
+    return _bare(record, kind="gap", start_sample=min(start, record.start_sample), gap=gap)
+
+
+def gap_to_end(record: Any, lane: LaneEntry[Any], writer: str) -> Any | None:
+    """Return the gap record of a lane that was deleted up to the end of the call, which is ``record``; None where it was not."""
+    end = 0 if record.ended is None else record.ended.end_samples.get(str(lane.channel), 0)
+    if writer not in lane.overtaken or lane.next_sequence.get(writer, 0) > 0 or end <= lane.begin:
+        return None
+    gap = Gap(end_sample=end, reason=DELETED)
+    place = {"channel": lane.channel, "sample_rate_hz": lane.rate, "start_sample": lane.begin}
+    return _bare(record, kind="gap", gap=gap, **place)
+
+
+def is_start(record: Any) -> bool:
+    """Return whether the record starts its call."""
+    return bool(record.channel == CALL_CHANNEL and record.kind == "started")
+
+
+def start_before(record: Any, started: Started) -> Any:
+    """Return the record that stands for the deleted start of the call of ``record``. Its time is told by that record's."""
+    elapsed_ms = record.start_sample * 1000 // record.sample_rate_hz if record.sample_rate_hz > 0 else 0
+    return _bare(
+        record,
+        kind="started",
+        channel=CALL_CHANNEL,
+        sequence=0,
+        start_sample=0,
+        sample_rate_hz=control_rate(started),
+        capture_time_ms=max(0, record.capture_time_ms - elapsed_ms),
+        started=started,
+    )
+
+
+def _bare(record: Any, **fields: Any) -> Any:
+    """Return ``record`` with no sub-records but those of ``fields``, and these."""
+    blank = {name: None for name in (*SHARED, *OWN) if hasattr(record, name)}
+    return replace(record, **(blank | fields))

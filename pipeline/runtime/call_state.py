@@ -1,14 +1,15 @@
-"""Where calls stand: the compacted topic call.state, read and written by the feeds."""
+"""Where calls stand: the compacted topic call.state, written by the feeds and vad, read by feeds and by stages that were behind."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from aiokafka.partitioner import murmur2
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from pipeline.core.errors import CallRefusedError, NotReadyError
 from pipeline.core.feeds import Grant, Place
@@ -66,6 +67,26 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
     or the topic is not there, or reading takes longer than 30 s.
     """
     codec = codec or Codec(schema_source(settings))
+    found: Standing | None = None
+    with state_records(settings, call_id, since=since) as (_, messages):
+        for offset, state in _states(messages, call_id, codec):
+            if state is None:
+                found = None
+            elif found is None or state.feed_epoch > found.state.feed_epoch:
+                found = Standing(state, offset)
+            elif state.feed_epoch == found.state.feed_epoch and found.state.state != COMPLETE:
+                found = replace(found, state=state)
+            if found is not None and state is not None and state.stage and state.feed_epoch == found.state.feed_epoch:
+                found = replace(found, read_to=state)
+    return found
+
+
+@contextmanager
+def state_records(settings: Settings, call_id: str, *, since: int = 0) -> Iterator[tuple[int, Iterator[Message]]]:
+    """Give the number of partitions of call.state, and the records in that of a call, from offset ``since`` to where it ends now.
+
+    Raises NotReadyError when the broker or the topic is not there, or reading takes longer than 30 s.
+    """
     name = topic("call.state").full_name(settings.topics.prefix)
     config = confluent_config(settings.kafka, bootstrap_servers(settings)) | {
         "group.id": f"{settings.topics.prefix}.reader",  # librdkafka wants one; with assign() none is joined
@@ -77,30 +98,17 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
         count = len(partitions_of(consumer, name, settings))
         partition = TopicPartition(name, partition_of(call_id, count))
         first, end = consumer.get_watermark_offsets(partition, timeout=READ_SECONDS)
-        first = partition.offset = max(first, since)
+        partition.offset = max(first, since)
         consumer.assign([partition])
-        found: Standing | None = None
-        for offset, state in _states(consumer, call_id, position=first, end=end, deadline=deadline, codec=codec):
-            if state is None:
-                found = None
-            elif found is None or state.feed_epoch > found.state.feed_epoch:
-                found = Standing(state, offset)
-            elif state.feed_epoch == found.state.feed_epoch and found.state.state != COMPLETE:
-                found = replace(found, state=state)
-            if found is not None and state is not None and state.stage and state.feed_epoch == found.state.feed_epoch:
-                found = replace(found, read_to=state)
-        return found
+        yield count, _messages(consumer, position=partition.offset, end=end, deadline=deadline)
     except KafkaException as error:
         raise NotReadyError(f"topic {name}: {error.args[0].str()}") from None
     finally:
         consumer.close()
 
 
-def _states(
-    consumer: Consumer, call_id: str, *, position: int, end: int, deadline: float, codec: Codec
-) -> Iterator[tuple[int, CallState | None]]:
-    """Yield (offset, state) of every record of the call below ``end``; None for a tombstone."""
-    key = call_id.encode()
+def _messages(consumer: Consumer, *, position: int, end: int, deadline: float) -> Iterator[Message]:
+    """Yield every record below ``end``."""
     while position < end:
         if time.monotonic() > deadline:
             raise NotReadyError(f"topic call.state: could not be read to its end within {READ_SECONDS:.0f} s")
@@ -114,6 +122,13 @@ def _states(
                 raise KafkaException(message.error())
             continue
         position = message.offset() + 1
+        yield message
+
+
+def _states(messages: Iterable[Message], call_id: str, codec: Codec) -> Iterator[tuple[int, CallState | None]]:
+    """Yield (offset, state) of every record of the call; None for a tombstone."""
+    key = call_id.encode()
+    for message in messages:
         if message.key() == key:
             try:
                 yield message.offset(), codec.decode(message.value(), CallState) if message.value() else None

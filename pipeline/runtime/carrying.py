@@ -37,8 +37,9 @@ from pipeline.runtime.lookups import Lookups
 from pipeline.runtime.outbox import Burst, Outbox
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.starts import CallStarts
 from schemas.codec import Codec, CodecError
-from schemas.records import CallAudio, CallState, LaneState
+from schemas.records import CallAudio, CallState, LaneState, Started
 
 log = logging.getLogger("callscribe.worker")
 
@@ -70,6 +71,7 @@ class Carrier:
         self._spec = spec
         self._codec = codec
         self._lookups = Lookups(codec)
+        self._starts = CallStarts(settings, codec)
         self._outbox = outbox
         self._states = states
         self._inference = inference
@@ -160,7 +162,7 @@ class Carrier:
             if start is not None and start.is_condemned(message.offset):
                 raise CondemnedError
             record = await self._read(flow, message)
-            steps = flow.feed(record, message.offset)
+            steps = flow.feed(record, message.offset, await self._start_of_call(flow, record))
             work = next(steps)
             while True:
                 if self._inference is None:
@@ -176,7 +178,8 @@ class Carrier:
             if isinstance(error, CondemnedError) and start is not None and not start.is_unread(message.offset):
                 with contextlib.suppress(CodecError, PoisonError):
                     record = await self._read(flow, message)
-                    return flow.abandon(record, message.offset, **about)
+                    known = await self._start_of_call(flow, record)
+                    return flow.abandon(record, message.offset, known, **about)
             return flow.reject(message.offset, record=record, **about)
 
     async def _read(self, flow: CallFlow[Any, Any, Any], message: Any) -> Any:
@@ -185,6 +188,10 @@ class Carrier:
         check_key(record, flow.call_id)
         reach(self._spec.name, "decoded", message.offset)
         return record
+
+    async def _start_of_call(self, flow: CallFlow[Any, Any, Any], record: Any) -> Started | None:
+        """Return how a call has started whose start was deleted before it was read, as far as anybody knows."""
+        return await self._starts.find(flow.call_id) if flow.lacks_start(record) else None
 
     async def _send(self, flow: CallFlow[Any, Any, Any], partition: int, output: Any, burst: Burst) -> None:
         lane = flow.channels.get(output.channel)

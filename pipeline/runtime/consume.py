@@ -22,11 +22,13 @@ from pipeline.core.ids import CALL_CHANNEL, call_id_of_key
 from pipeline.core.passing import check_key, check_numbers
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.dead_letters import DeadLetterProducer, dead_letter
+from pipeline.runtime.deletions import Deletions
 from pipeline.runtime.killers import Killers
 from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import decode, open_consumer, partitions_of
 from pipeline.runtime.retention import RetentionWatch
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.starts import CallStarts
 from pipeline.runtime.stopping import STOP_SECONDS, stop_by_signal
 from pipeline.runtime.topic_watch import TopicWatch
 from schemas.codec import Codec, CodecError
@@ -65,6 +67,7 @@ def consume(
     on_assigned: Callable[[int], None] | None = None,
     codec: Codec | None = None,
     limits: Limits | None = None,
+    deletions: Deletions | None = None,
 ) -> None:
     """Give every record of ``call.segments`` to ``write``, in batches, until ``stop`` is set.
 
@@ -72,7 +75,7 @@ def consume(
     the consumer stays in its group) or PoisonError (the records are tried one by one, and those refused go to
     ``reject``, by default the dead-letter topic). Any other error ends the run with nothing acknowledged.
     ``on_assigned`` hears the number of partitions after each rebalance. Without ``stop``, SIGTERM and SIGINT stop the
-    run: the batch at hand is finished and committed first.
+    run: the batch at hand is finished and committed first. ``deletions`` is told what was deleted before it was read.
 
     Raises NotReadyError when the broker or the topic is not there at the start, FatalError when the group turns this
     member away.
@@ -87,6 +90,7 @@ def consume(
         on_assigned=on_assigned or (lambda count: None),
         codec=codec,
         limits=limits or Limits(),
+        deletions=deletions or Deletions(CallStarts(settings, codec)),
     )
     runner.run()
 
@@ -102,6 +106,7 @@ class _Runner:
         on_assigned: Callable[[int], None],
         codec: Codec,
         limits: Limits,
+        deletions: Deletions,
     ) -> None:
         self._topic = TOPIC.full_name(settings.topics.prefix)
         self._write = write
@@ -112,7 +117,10 @@ class _Runner:
         self._limits = limits
         self._early: deque[Message] = deque()  # arrived while partitions were paused
         self._owned: set[int] = set()
-        self._killers = Killers(max_deaths=settings.runtime.max_deaths, max_batch=limits.max_records)
+        self._deletions = deletions
+        self._killers = Killers(
+            max_deaths=settings.runtime.max_deaths, max_batch=limits.max_records, deletions=deletions
+        )
         self._retention = RetentionWatch(TOPIC)
         self._watch = TopicWatch(self._topic)
         self._settings = settings
@@ -120,7 +128,7 @@ class _Runner:
 
     def run(self) -> None:
         try:
-            partitions_of(self._consumer, self._topic, self._settings)
+            self._deletions.partitions = len(partitions_of(self._consumer, self._topic, self._settings))
             self._consumer.subscribe(
                 [self._topic], on_assign=self._gained, on_revoke=self._given_up, on_lost=self._lost
             )
@@ -191,6 +199,8 @@ class _Runner:
         """Process and commit ``batch``; one by one behind starts that came to nothing, since one of them may end the process."""
         if batch:
             self._retention.look(batch[0].timestamp()[1])
+        for message in batch:
+            self._deletions.read(message)
         if not any(self._killers.is_careful(message) for message in batch):
             if batch and self._process_surely(batch):
                 self._commit(batch)

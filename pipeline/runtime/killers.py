@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from pipeline.runtime.attempts import Attempts, Start
+from pipeline.runtime.deletions import Deletions
 
 WATERMARK_SECONDS = 10.0
 
@@ -20,9 +21,10 @@ log = logging.getLogger("callscribe.sink")
 class Killers:
     """The starts of a consumer's partitions. ``max_batch`` records at most were in hand together when the last process ended."""
 
-    def __init__(self, *, max_deaths: int, max_batch: int) -> None:
+    def __init__(self, *, max_deaths: int, max_batch: int, deletions: Deletions | None = None) -> None:
         self._max_deaths = max_deaths
         self._max_batch = max_batch
+        self._deletions = deletions
         self._starts: dict[int, Start] = {}
         self._heads: dict[int, int] = {}  # what is committed
         self._not_taken_back: dict[int, Start] = {}  # starts of this process that others count as deaths
@@ -48,6 +50,8 @@ class Killers:
         """
         for partition in partitions:
             self._starts.pop(partition.partition, None)
+            if self._deletions is not None:
+                self._deletions.forget(partition.partition)
             try:
                 start = self._start(consumer, partition)
                 if start is not None:
@@ -106,12 +110,9 @@ class Killers:
         """Return where reading starts; None where there is nothing to fail at."""
         first, end = consumer.get_watermark_offsets(partition, timeout=WATERMARK_SECONDS)
         (known,) = consumer.committed([partition], timeout=WATERMARK_SECONDS)
-        if 0 <= known.offset < first:
-            log.error(
-                "records were deleted before they were stored; coverage tells the calls that lack samples",
-                extra={"topic": partition.topic, "partition": partition.partition, "records": first - known.offset},
-            )
         offset = known.offset if first <= known.offset <= end else first
+        if self._deletions is not None:
+            self._deletions.gain(partition.partition, first=first, committed=known.offset, offset=offset)
         self._heads[partition.partition] = offset
         last = self._not_taken_back.pop(partition.partition, None)
         if offset == end:

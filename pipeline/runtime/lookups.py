@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,7 @@ from schemas.codec import HEADER, Codec, Record
 from schemas.registry import RegistryError
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 MAX_REQUESTS = 4
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 10.0
@@ -54,7 +56,7 @@ class Lookups:
         while True:
             try:
                 async with self._requests:
-                    return await _aside(lambda: self._codec.decode(data, kind))
+                    return await aside(lambda: self._codec.decode(data, kind))
             except RegistryError as error:
                 self._tell(error)
             await asyncio.sleep(wait_seconds)
@@ -67,26 +69,22 @@ class Lookups:
             log.warning("%s: calls with a schema that is not known yet wait for it", error)
 
 
-async def _aside(work: Callable[[], R]) -> R:
+async def aside(work: Callable[[], T]) -> T:
     """Return what ``work`` returns in a daemon thread: an executor's threads would keep the process from ending while they wait."""
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[R] = loop.create_future()
+    answer: asyncio.Future[T] = loop.create_future()
 
-    def tell(result: R | None, error: Exception | None) -> None:
-        if answer.done():  # cancelled
-            return
-        if error is not None:
-            answer.set_exception(error)
-        elif result is not None:
-            answer.set_result(result)
+    def tell(outcome: Callable[[], None]) -> None:
+        if not answer.done():  # else it was cancelled
+            outcome()
 
     def run() -> None:
         try:
-            outcome: tuple[R | None, Exception | None] = (work(), None)
+            outcome = partial(answer.set_result, work())
         except Exception as error:
-            outcome = (None, error)
+            outcome = partial(answer.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, *outcome)
+            loop.call_soon_threadsafe(tell, outcome)
 
-    threading.Thread(target=run, name="registry", daemon=True).start()
+    threading.Thread(target=run, name="lookup", daemon=True).start()
     return await answer

@@ -87,12 +87,10 @@ def merge(call: CallRow | None, change: CallChange) -> CallRow:
 
     Control records of a call are numbered on channel -1, so a repeat of an older one (a re-read after a crash) leaves
     the call as it is: a complete call does not become live again because its start is read twice. A call has the channels that it
-    has started with. Raises PoisonError for a sequence so far ahead that every honest one behind it would be an older one.
+    has started with, whenever that is told. Raises PoisonError for a sequence so far ahead that
+    every honest one behind it would be an older one.
     """
     known = call or CallRow(call_id=change.call_id)
-    if change.state is None or change.sequence < known.sequence:
-        return known
-    check_sequence(change, known.sequence + 1)
     if change.started is not None and not known.channels:
         known = replace(
             known,
@@ -101,6 +99,9 @@ def merge(call: CallRow | None, change: CallChange) -> CallRow:
             attributes=change.started.attributes,
             started_ms=change.started.started_ms,
         )
+    if change.state is None or change.sequence < known.sequence:
+        return known
+    check_sequence(change, known.sequence + 1)
     duration = _duration(known, change) if change.state == "complete" else None
     return replace(known, state=change.state, duration_seconds=duration, sequence=change.sequence)
 

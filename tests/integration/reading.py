@@ -23,7 +23,10 @@ def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
     )
     try:
         place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, start)
-        end = consumer.get_watermark_offsets(place, timeout=10)[1]
+        first, end = consumer.get_watermark_offsets(place, timeout=10)
+        place.offset = max(start, first)
+        if place.offset >= end:
+            return []
         consumer.assign([place])
         found: list[Any] = []
         while consumer.position([place])[0].offset < end and (not found or found[-1].offset() + 1 < end):

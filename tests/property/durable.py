@@ -10,8 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from pipeline.core.errors import StaleStateError
 from pipeline.core.ids import CALL_CHANNEL
-from schemas.records import CallAnnotation, LaneState
+from schemas.records import CallAnnotation, LaneState, Started
 from tests.fakes import CODEC, Call, Said, Stage, passed, step
 
 EXAMPLES = int(os.environ.get("CALLSCRIBE_TEST_EXAMPLES", "6"))  # 200 or more to hunt, drawn anew in each run
@@ -54,7 +55,10 @@ def by_lane(records: Iterable[Any]) -> dict[tuple[str, int], list[Any]]:
 
 @dataclass(slots=True)
 class Durable:
-    """One stage of one call. ``log`` is its input topic, ``topic`` what the broker holds of its output."""
+    """One stage of one call. ``log`` is its input topic, ``topic`` what the broker holds of its output.
+
+    Of the log everything before ``first`` was deleted before it was read; ``known`` is how the call has started.
+    """
 
     stage: Stage
     log: list[Any]
@@ -63,8 +67,11 @@ class Durable:
     released: set[int] = field(default_factory=set)
     position: int = 0
     flow: Any = None
+    first: int = 0
+    known: Started | None = None
 
     def __post_init__(self) -> None:
+        self.released |= set(range(self.first))
         self.restart()
 
     @property
@@ -85,8 +92,9 @@ class Durable:
         states = {channel: CODEC.decode(value, LaneState) for channel, value in self.changelog.items()}
         control = states.get(CALL_CHANNEL)
         is_known = control is not None and control.started is not None
-        self.flow = self.stage.flow(states if is_known else None)
-        self.position = max(self.committed - lag, 0)
+        self.position = max(self.committed - lag, self.first)
+        read_from = self.position if self.first else 0
+        self.flow = self.stage.flow(states if is_known else None, read_from=read_from, first_offset=self.first)
 
     def work(self, burst: int = 1, dies_after: float | None = None) -> None:
         """Take a burst of records: outputs, states, releases. ``dies_after``: share of the effects that still happen."""
@@ -94,7 +102,12 @@ class Durable:
         states: dict[int, LaneState] = {}
         released: list[int] = []
         for record in self.log[self.position : self.position + burst]:
-            effects = step(self.flow, self.stage, record, self.position)
+            try:
+                effects = step(self.flow, self.stage, record, self.position, self.known)
+            except StaleStateError as error:
+                self.released -= set(range(error.offset, len(self.log)))
+                self.restart()
+                return
             self.position += 1
             outputs += effects.outputs
             states |= {state.channel: state for state in effects.states}

@@ -156,7 +156,8 @@ def test_the_sink_reads_the_end_of_the_flow() -> None:
 def test_topics_name_no_stage_that_does_not_read_or_write_them() -> None:
     changelogs = {f"{name}-state-changelog" for name in stages.STREAM_STAGES}
     for topic in topics.load():
-        readers = {name for name in stages.STREAM_STAGES if spec(name).input == topic.name}
+        # call.state is looked into by every stage that finds a call whose start was deleted
+        readers = {name for name in stages.STREAM_STAGES if topic.name in (spec(name).input, "call.state")}
         if topic.name not in changelogs:
             assert set(topic.consumers) & set(stages.STREAM_STAGES) == readers, topic.name
 

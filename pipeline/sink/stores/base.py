@@ -6,7 +6,7 @@ Each row has a deterministic identity, so that writing the same records again ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -182,6 +182,9 @@ class Store(Protocol):
 
     def read(self, call_id: str) -> StoredCall | None:
         """Return all rows of a call, None when the store does not know it."""
+
+    def standing(self, call_ids: Collection[str]) -> tuple[StoredCall, ...]:
+        """Return the row of each call that the store knows, and what degrades it; nothing else of it."""
 
     def check(self) -> None:
         """Write, and change nothing: a store that is read-only or full is one nobody can tell by reading."""

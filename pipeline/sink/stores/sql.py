@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -134,6 +134,16 @@ class SqlStore:
                 coverage=self._rows(cursor, COVERAGE, COVERAGE.select_call, (call_id,)),
             )
 
+    def standing(self, call_ids: Collection[str]) -> tuple[StoredCall, ...]:
+        """Return the row of each call that the store knows, and what degrades it; nothing else of it. Raises NotReadyError."""
+        if not call_ids:
+            return ()
+        with self._transaction(self._dialect.begin_read) as cursor:
+            return tuple(
+                StoredCall(call=call, degraded=self._rows(cursor, DEGRADED, DEGRADED.select_call, (call.call_id,)))
+                for call in self._rows(cursor, CALLS, _of_calls(call_ids), sorted(call_ids))
+            )
+
     def check(self) -> None:
         """Write, and change nothing. Raises NotReadyError when nothing can be written now."""
         self._dialect.check_room()
@@ -149,8 +159,7 @@ class SqlStore:
 
     def _write_calls(self, cursor: Cursor, changes: tuple[CallChange, ...]) -> Mapping[str, CallRow]:
         names = sorted({change.call_id for change in changes})
-        marks = ", ".join("?" for _ in names)
-        statement = f"{CALLS.select} WHERE call_id IN ({marks}) ORDER BY call_id{self._dialect.lock_rows}"
+        statement = f"{_of_calls(names)}{self._dialect.lock_rows}"
         stored = {call.call_id: call for call in self._rows(cursor, CALLS, statement, names)}
         merged: dict[str, CallRow] = dict(stored)
         for change in changes:
@@ -239,6 +248,11 @@ class SqlStore:
             for statement in statements:
                 cursor.execute(statement.format(json=self._dialect.json_type))
             cursor.execute(f"UPDATE store_version SET version = {number}")
+
+
+def _of_calls(call_ids: Collection[str]) -> str:
+    """Return the statement that reads the rows of as many calls, in order."""
+    return f"{CALLS.select} WHERE call_id IN ({', '.join('?' for _ in call_ids)}) ORDER BY call_id"
 
 
 def _check_channels(rows: Iterable[OfChannel], calls: Mapping[str, CallRow]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.errors import FatalError, PoisonError
 from pipeline.core.flow import MAX_HELD, CallFlow, Effects
-from schemas.records import CallAnnotation, CallSegment, CallSpeech, Ended, Hold, Speech
+from schemas.records import CallAnnotation, CallSegment, CallSpeech, Ended, Hold, Speech, Started
 from tests.fakes import CALL, CODEC, EPOCH_MS, Call, said, stages, step
 
 STARTED = Call(script={0: (), 1: said("hello", at=0.1)}, seconds=1.0).started
@@ -82,8 +82,8 @@ def ended(sequence: int = 1, start: int = 80_000) -> CallSpeech:
     return record("ended", -1, sequence, start, ended=Ended(reason="completed", end_samples={}))
 
 
-def feed(target: CallFlow[Any, Any, Any], value: Any, offset: int) -> Effects:
-    steps = target.feed(value, offset)
+def feed(target: CallFlow[Any, Any, Any], value: Any, offset: int, known: Started | None = None) -> Effects:
+    steps = target.feed(value, offset, known)
     try:
         work = next(steps)
         while True:

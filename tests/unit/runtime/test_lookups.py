@@ -161,7 +161,7 @@ def test_a_registry_that_hangs_holds_up_neither_the_loop_nor_its_end() -> None:
         began = time.monotonic()
         asyncio.run(work())
         assert time.monotonic() - began < 4.0
-        asking = [thread for thread in threading.enumerate() if thread.name == "registry"]
+        asking = [thread for thread in threading.enumerate() if thread.name == "lookup"]
         assert len(asking) == MAX_REQUESTS
         assert all(thread.daemon for thread in asking)
         socket.create_connection(listener.getsockname()).close()  # lets go of the requests

@@ -84,6 +84,12 @@ def test_a_start_after_the_first_segment_still_counts() -> None:
     assert len(call.channels) == 2
 
 
+def test_a_start_that_is_told_late_gives_the_channels_and_nothing_else() -> None:
+    call = fold([ended(), started()])
+    assert call is not None
+    assert (call.state, call.sequence, len(call.channels)) == ("complete", 9, 2)
+
+
 def test_every_kind_goes_to_its_rows() -> None:
     batch = plan(whole_call())
     assert [(row.channel, row.start_sample, row.revision) for row in batch.segments] == [

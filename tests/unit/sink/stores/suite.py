@@ -33,6 +33,14 @@ class StoreSuite:
         assert [row.kind for row in stored.events] == ["hold", "hold", "interrupted", "resumed", "ended", "dtmf"]
         assert Transcript.from_stored(stored) == Transcript.from_records(whole_call())
 
+    def test_calls_as_a_whole_are_read_without_the_rest(self, open_it: Open) -> None:
+        store = open_it()
+        store.write(plan([*whole_call("c1"), *whole_call("c2")]))
+        found = store.standing(["c2", "unheard", "c1"])
+        assert [one.call.call_id for one in found] == ["c1", "c2"]
+        assert [(len(one.degraded), one.segments, one.coverage) for one in found] == [(1, (), ())] * 2
+        assert store.standing([]) == ()
+
     def test_replays_change_nothing(self, open_it: Open) -> None:
         store = open_it()
         store.write(plan(whole_call()))
