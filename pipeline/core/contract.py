@@ -24,6 +24,9 @@ R_contra = TypeVar("R_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 
+SKIP = b"skip"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
     """What is known of a lane when it opens: its channel and the call's first record."""
@@ -136,8 +139,8 @@ class StageSpec(Generic[S, W, R]):
     """A stage, as data: what it reads and writes, and how its logic and engine are made.
 
     ``writers`` are the stages that write the input topic, the first one being authoritative for the call's control
-    records. ``clocks`` names the stage itself where it closes silent feeds. ``skips`` decides by record headers alone that a
-    record does not concern the stage.
+    records. ``clocks`` names the stage itself where it closes silent feeds. ``headers`` of an output may tell the stages that
+    read it that it does not concern them: their name, with the value `SKIP`.
     """
 
     name: str
@@ -149,5 +152,8 @@ class StageSpec(Generic[S, W, R]):
     make_logic: Callable[[Any], LaneLogic[S, W, R]]
     make_engine: Callable[[Any], Engine[W, R] | None]
     clocks: tuple[str, ...] = ()
-    skips: Callable[[Mapping[str, bytes]], bool] = lambda headers: False
     headers: Callable[[Any, Lane], Mapping[str, bytes]] = lambda record, lane: {}
+
+    def skips(self, headers: Mapping[str, bytes]) -> bool:
+        """Return whether the headers of a record say that it does not concern the stage."""
+        return headers.get(self.name) == SKIP

@@ -96,6 +96,8 @@ class CallFlow(CallBook[S, W, R]):
             if self._ended_offset is not None and offset > self._ended_offset and writer in self._writers:
                 check_repeat(record, writer, self._lanes)
             effects.drop(offset, is_repeat=record.kind != "tail")
+            if self._clocks and self._feeds.hear(record, offset):  # who took the call when its end was on its way
+                effects.standing = ("complete", self._place())
             return effects
         if self._feeds.is_superseded(record, offset):
             effects.drop(offset)

@@ -15,5 +15,4 @@ SPEC = StageSpec(
     writers=("vad",),
     make_logic=lambda settings: DiarizeLogic(),
     make_engine=lambda settings: None,
-    skips=lambda headers: headers.get("diarize") == b"skip",
 )

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 CAREFUL_AFTER = 2  # starts from the same offset
 CAREFUL_RECORDS = 512  # doubled by every start: nobody knows how far on the record is that ends the process
 MAX_DOUBLINGS = 20
+AGAIN = 2  # deaths of a condemned record, after which it is not even decoded
 MAX_CONDEMNED = 32  # the newest ones; the metadata of a commit may have 4096 bytes
 
 
@@ -64,13 +65,14 @@ class Attempts:
         if self.in_hand is None:
             return replace(self, starts=self.starts + 1)
         found = replace(self, starts=max(self.starts, CAREFUL_AFTER), in_hand=None)  # it was not further on
-        if self.in_hand in self.condemned:
-            return replace(found, unread=(*self.unread, self.in_hand)[-MAX_CONDEMNED:])
         deaths = self.deaths + 1 if self.in_hand == self.culprit else 1
-        condemned = self.condemned
-        if deaths >= limit:
+        condemned, unread = self.condemned, self.unread
+        if self.in_hand in condemned:
+            if deaths >= limit + AGAIN and self.in_hand not in unread:
+                unread = (*unread, self.in_hand)[-MAX_CONDEMNED:]
+        elif deaths >= limit:
             condemned = (*condemned, self.in_hand)[-MAX_CONDEMNED:]
-        return replace(found, culprit=self.in_hand, deaths=deaths, condemned=condemned)
+        return replace(found, culprit=self.in_hand, deaths=deaths, condemned=condemned, unread=unread)
 
     def kept(self, offset: int) -> Attempts:
         """Return what is left of it where a commit of ``offset`` made progress: the condemned records that may be read again."""

@@ -203,6 +203,8 @@ class CallOutlet:
             if known is not None and known.state.feed_epoch > grant.feed_epoch:
                 raise CallRefusedError(f"call {call_id} was taken over by another feed")
             if known is not None and known.read_to is not None:
+                if known.read_to.state == COMPLETE:
+                    raise CallRefusedError(f"call {call_id} is complete already")
                 return _place_of(known.read_to)
             time.sleep(POLL_SECONDS)
         raise NotReadyError(

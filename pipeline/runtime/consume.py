@@ -135,7 +135,7 @@ class _Runner:
             while not self._stop.is_set():
                 if made_again := self._watch.look(self._consumer):
                     self._early.clear()
-                    self._killers.gained(self._consumer, made_again)
+                    self._killers.gained(self._consumer, made_again, is_made_again=True)
                 self._take(self._gather())
         except BaseException:
             self._killers.fail()

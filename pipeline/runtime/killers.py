@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Message, TopicPartition
 
 from pipeline.runtime.attempts import Attempts, Start
 from pipeline.runtime.deletions import Deletions
@@ -43,17 +43,18 @@ class Killers:
         consumer.commit(offsets=commits, asynchronous=False)
         self._heads |= {one.partition: one.offset for one in commits}
 
-    def gained(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+    def gained(self, consumer: Consumer, partitions: Sequence[TopicPartition], *, is_made_again: bool = False) -> None:
         """Look up where reading of ``partitions`` starts, and commit that with one more start in the metadata.
 
-        Where the broker cannot say, the partition is read without care: the next start asks again.
+        What is committed says nothing of a topic that ``is_made_again``. Where the broker cannot say, the partition is read without
+        care: the next start asks again.
         """
         for partition in partitions:
             self._starts.pop(partition.partition, None)
             if self._deletions is not None:
                 self._deletions.forget(partition.partition)
             try:
-                start = self._start(consumer, partition)
+                start = self._start(consumer, partition, is_made_again=is_made_again)
                 if start is not None:
                     self._starts[partition.partition] = start
                     self.commit(consumer, [TopicPartition(partition.topic, partition.partition, start.offset)])
@@ -106,10 +107,12 @@ class Killers:
         assert topic is not None
         self.commit(consumer, [TopicPartition(topic, message.partition(), message.offset())])
 
-    def _start(self, consumer: Consumer, partition: TopicPartition) -> Start | None:
+    def _start(self, consumer: Consumer, partition: TopicPartition, *, is_made_again: bool) -> Start | None:
         """Return where reading starts; None where there is nothing to fail at."""
         first, end = consumer.get_watermark_offsets(partition, timeout=WATERMARK_SECONDS)
         (known,) = consumer.committed([partition], timeout=WATERMARK_SECONDS)
+        if is_made_again:
+            known = TopicPartition(partition.topic, partition.partition, OFFSET_INVALID)
         offset = known.offset if first <= known.offset <= end else first
         if self._deletions is not None:
             self._deletions.gain(partition.partition, first=first, committed=known.offset, offset=offset)

@@ -43,7 +43,7 @@ class Positions:
         committed = await self._committed(assigned)
         starts = {}
         for tp in assigned:
-            known = None if self._is_made_again else committed.get(tp)
+            known = None if self._is_made_again and first[tp] == 0 else committed.get(tp)
             # A commit behind the end is one of a topic that was deleted and made again.
             offset = max(first[tp], known.offset) if known is not None and known.offset <= end[tp] else first[tp]
             attempts = Attempts()
@@ -125,7 +125,8 @@ class Positions:
 
     def _hear(self, cluster: Any) -> None:
         """Look at what the broker says of its topics, whenever it does: one may be deleted and made again between two sweeps."""
-        if not self._is_missing and not cluster.partitions_for_topic(self._topic):
+        is_there = cluster.partitions_for_topic(self._topic) or self._topic in cluster.unauthorized_topics
+        if not self._is_missing and not is_there:
             log.error("topic %s is missing; waiting for it (callscribe topics apply)", self._topic)
             self._is_missing = True
 

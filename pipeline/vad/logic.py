@@ -191,6 +191,7 @@ class VadLogic:
             floor=position,
             run_start=None,
             is_continuing=False,
+            is_rebuilding=False,
         )
 
     def _append(self, state: VadState, samples: Samples) -> VadState:

@@ -127,6 +127,34 @@ def test_a_lane_that_had_heard_more_than_the_decision_is_closed_by_the_next_one(
     assert all(effects.is_heard for effects in behind)
 
 
+def test_a_feed_that_is_gone_when_a_worker_comes_back_is_closed_once() -> None:
+    """What a lane would rebuild may have been deleted: nothing of it may be waited for."""
+    records = epoch(CALL.records(), 1)
+    for at in range(1, len(records)):
+        states: dict[int, LaneState] = {}
+        for effects in fed(flow_of(CALL), CALL, records[:at]):
+            states |= {state.channel: state for state in effects.states}
+        flow = flow_of(CALL, states, read_from=at, first_offset=at)
+        decision = flow.idle_record(is_paused_too=False)
+        assert decision is not None
+        (effects,) = fed(flow, CALL, [decision], first=at)
+        assert effects.released == [at]
+        assert flow.is_quiet
+        assert flow.idle_record(is_paused_too=True) is None
+
+
+def test_who_takes_a_call_whose_end_is_on_its_way_hears_that_it_is_complete() -> None:
+    records = CALL.records()
+    flow = flow_of(CALL)
+    fed(flow, CALL, epoch(records, 1))
+    assert flow.is_ended
+    late, again = fed(flow, CALL, epoch([records[0]] * 2, 2), first=len(records))
+    assert late.standing is not None
+    assert late.standing[0] == "complete"
+    assert flow.feed_epoch == 2
+    assert again.standing is None
+
+
 def test_a_feed_that_has_lost_the_call_is_not_heard() -> None:
     records = CALL.records()
     flow = flow_of(CALL)

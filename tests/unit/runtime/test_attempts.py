@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.runtime.attempts import CAREFUL_AFTER, CAREFUL_RECORDS, MAX_CONDEMNED, Attempts, Start
+from pipeline.runtime.attempts import AGAIN, CAREFUL_AFTER, CAREFUL_RECORDS, MAX_CONDEMNED, Attempts, Start
 
 METADATA_BYTES = 4096  # offset.metadata.max.bytes of Kafka
 
@@ -73,6 +73,9 @@ def test_a_condemned_record_that_ends_the_process_even_so_is_not_decoded_any_mor
     attempts = Attempts(in_hand=4, culprit=4, deaths=2).started(3)
     assert (attempts.condemned, attempts.unread) == ((4,), ())
     again = replace(attempts, in_hand=4).started(3)
+    assert (again.condemned, again.unread) == ((4,), ())  # a death may be no fault of the record
+    for _ in range(AGAIN):
+        again = replace(again, in_hand=4).started(3)
     assert (again.condemned, again.unread) == ((4,), (4,))
     other = replace(again, in_hand=5).started(3)
     assert (other.condemned, other.unread, other.culprit, other.deaths) == ((4,), (4,), 5, 1)

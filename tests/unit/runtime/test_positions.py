@@ -147,3 +147,15 @@ def test_what_is_condemned_stays_so_when_a_partition_is_read_again_or_loses_reco
     broker.first = 10
     assert process.start().attempts.condemned == (50,)
     assert broker.found == (10, Attempts(condemned=(50,)))
+
+
+@pytest.mark.parametrize(("first", "offset"), [(0, 0), (3, 8)])
+def test_a_topic_that_was_made_again_is_read_from_its_beginning(first: int, offset: int) -> None:
+    """One that holds no first record is an old one: the broker has only failed to name it for a while."""
+    broker = Broker(8, Attempts(condemned=(9,)).to_text())
+    broker.first = first
+    positions = Positions(Consumer(broker), TOPIC)
+    positions._is_made_again = True
+    (start,) = asyncio.run(positions.starts(LIMIT)).values()
+    assert (start.offset, start.attempts.condemned) == (offset, (9,) if first else ())
+    assert broker.found[0] == offset
