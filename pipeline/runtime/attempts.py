@@ -20,6 +20,11 @@ AGAIN = 2  # deaths of a condemned record, after which it is not even decoded
 MAX_CONDEMNED = 32  # the newest ones; the metadata of a commit may have 4096 bytes
 
 
+def terminated(text: str) -> str:
+    """Return metadata as every client can read it: confluent-kafka reads on to the next zero byte, whatever stands there."""
+    return text and text + "\0"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
     """The metadata of a partition's commit.
@@ -129,7 +134,7 @@ class Start:
         >>> start.lived_on(5, start.metadata(5))  # it could not take that back when the partition went; nobody has died
         ''
         """
-        return self._at(offset, is_over=True) if text == self._at(offset, is_over=False) else text
+        return self._at(offset, is_over=True) if text.rstrip("\0") == self._at(offset, is_over=False) else text
 
     def rewound(self, offset: int) -> str:
         """Return what a commit of ``offset`` remembers from where everything is read again."""

@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.runtime.attempts import Attempts, Start
+from pipeline.runtime.attempts import Attempts, Start, terminated
 
 log = logging.getLogger("callscribe.worker")
 
@@ -101,6 +101,12 @@ class Positions:
         end = await self._ask("end_offsets", assigned) if assigned else {}
         return {tp.partition: (first[tp], end[tp]) for tp in assigned}
 
+    def listen(self) -> None:
+        """Hear of the topic whenever the broker says something of it: it may be deleted and made again between two sweeps."""
+        if not self._is_listening:
+            self._app.consumer._thread._ensure_consumer()._client.cluster.add_listener(self._hear)
+            self._is_listening = True
+
     async def watch(self) -> None:
         """Look after the topic, every few seconds: say that it is missing, and join the group anew when it is there again.
 
@@ -109,9 +115,6 @@ class Positions:
         """
         thread = self._app.consumer._thread
         consumer = thread._ensure_consumer()
-        if not self._is_listening:
-            consumer._client.cluster.add_listener(self._hear)
-            self._is_listening = True
         self._hear(consumer._client.cluster)
         if self._is_missing:
             with contextlib.suppress(KafkaError):  # the broker is away
@@ -124,7 +127,7 @@ class Positions:
             await thread.call_thread(_rejoin, consumer._coordinator)
 
     def _hear(self, cluster: Any) -> None:
-        """Look at what the broker says of its topics, whenever it does: one may be deleted and made again between two sweeps."""
+        """Look at what the broker says of its topics."""
         is_there = cluster.partitions_for_topic(self._topic) or self._topic in cluster.unauthorized_topics
         if not self._is_missing and not is_there:
             log.error("topic %s is missing; waiting for it (callscribe topics apply)", self._topic)
@@ -149,7 +152,10 @@ class Positions:
     async def _commit(self, offsets: Mapping[int, tuple[int, str]]) -> bool:
         """Commit (offset, metadata); return False where the group is about to hand the partitions out anew."""
         thread = self._app.consumer._thread
-        commits = {TopicPartition(self._topic, partition): OffsetAndMetadata(*at) for partition, at in offsets.items()}
+        commits = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(offset, terminated(text))
+            for partition, (offset, text) in offsets.items()
+        }
         try:
             await thread.call_thread(thread._ensure_consumer().commit, commits)
         except (CommitFailedError, IllegalStateError):

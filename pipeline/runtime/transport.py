@@ -17,6 +17,8 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types.tuples import TP
 
+from pipeline.runtime.attempts import terminated
+
 MIN_FETCH_BYTES = 4 * 1024 * 1024  # in effect: wait for the time, not for the size
 CHUNK = 64  # records of a changelog delivered before other tasks get their turn
 
@@ -180,7 +182,7 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
         return self.released.get(tp)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        commits = {tp: (offset, self.remembered(tp, offset)) for tp, offset in offsets.items()}
+        commits = {tp: (offset, terminated(self.remembered(tp, offset))) for tp, offset in offsets.items()}
         return await self._thread.commit_remembering(commits)  # type: ignore[no-any-return]
 
     async def verify_all_partitions_active(self) -> None:

@@ -130,6 +130,7 @@ class StageWorker:
             await asyncio.sleep(0)
             try:
                 await self._states.load()  # before a commit: an older build touches nothing of a newer one's
+                self._positions.listen()
                 await self._care.begin(self._settings.runtime.max_deaths)
                 app.consumer.remembered = self._care.remembered
             except Exception as error:
