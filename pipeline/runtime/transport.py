@@ -20,6 +20,7 @@ from faust.types.tuples import TP
 from pipeline.runtime.attempts import terminated
 
 MIN_FETCH_BYTES = 4 * 1024 * 1024  # in effect: wait for the time, not for the size
+COMMIT_SECONDS = 5.0  # the next one comes in a second
 CHUNK = 64  # records of a changelog delivered before other tasks get their turn
 
 
@@ -69,8 +70,10 @@ class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         if not known:
             return False
         try:
-            await self._ensure_consumer().commit(known)
+            await asyncio.wait_for(self._ensure_consumer().commit(known), COMMIT_SECONDS)
         except CommitFailedError:  # the partitions are on their way to somebody else
+            return False
+        except TimeoutError:  # the thread does one thing after the other: nothing would be fetched meanwhile
             return False
         except Exception as error:
             self.log.error("offsets not committed: %s", type(error).__name__)
