@@ -110,7 +110,7 @@ def test_has_a_changelog_of_its_own(name: str) -> None:
     changelog = topics.changelog_of(name)
     assert changelog.changelog_of == name
     assert (changelog.producers, changelog.consumers) == ((name,), (name,))
-    assert (changelog.schema, changelog.cleanup) == ("LaneState", "compact,delete")
+    assert (changelog.schema, changelog.cleanup, changelog.retention_ms) == ("LaneState", "compact", -1)
     assert changelog.group == topics.topic(spec(name).input).group, (
         "Faust refuses a changelog with another partition count"
     )
