@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, Message, Producer
 
+from pipeline.core.contract import SKIP
 from pipeline.core.errors import CallscribeError, NotReadyError, PoisonError, UsageError
 from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.broker import bootstrap_servers
@@ -160,7 +161,7 @@ def requeue(settings: Settings, letters: Sequence[DeadLetter]) -> None:
     records: list[_Written] = []
     for name, letter in originals.items():
         others = [stage for stage in readers.get(name.topic, ()) if (name, stage) not in rejected]
-        records.append((name.topic, name.partition, letter.key, letter.value, dict.fromkeys(others, b"skip")))
+        records.append((name.topic, name.partition, letter.key, letter.value, dict.fromkeys(others, SKIP)))
     _deliver(_producer(settings), records)
 
 

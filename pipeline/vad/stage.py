@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.contract import Lane, StageSpec
+from pipeline.core.contract import SKIP, Lane, StageSpec
 from pipeline.vad import logic
 from schemas.records import CallAudio, CallSpeech
 
@@ -22,7 +22,7 @@ def _headers(record: CallSpeech, lane: Lane | None) -> Mapping[str, bytes]:
     All of it, gaps and pauses too: a stage that sees some records of a channel takes those it skips for lost ones.
     """
     if lane is not None and lane.channel.role != "mixed":
-        return {"diarize": b"skip"}
+        return {"diarize": SKIP}
     return {}
 
 

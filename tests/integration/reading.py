@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.settings import Settings
+from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import StoredCall
 from schemas.codec import Codec
 from schemas.records import LaneState
@@ -67,6 +68,17 @@ def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
     last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
     control = last.get(f"{call_id}/{CALL_CHANNEL}".encode())
     return control is not None and Codec().decode(control, LaneState).started is None
+
+
+def stored_call(settings: Settings, call_id: str) -> StoredCall:
+    """Return a call that the store has."""
+    store = open_store(settings.store.url.get_secret_value(), settings.work_folder, create=False)
+    try:
+        found = store.read(call_id)
+    finally:
+        store.close()
+    assert found is not None
+    return found
 
 
 def rows_of(found: StoredCall) -> StoredCall:

@@ -19,10 +19,9 @@ from pipeline.runtime.crash_points import POINTS, STAGES, VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import open_store
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import is_marked
+from tests.integration.reading import is_marked, stored_call
 from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
@@ -175,12 +174,7 @@ def test_the_worker_that_closes_a_silent_feed_dies_behind_its_record(crashing: C
 
 def told_losses(settings: Settings, call_id: str, expected: dict[str, Any]) -> dict[tuple[int, str, float], list[str]]:
     """Return the words of ``expected`` that a call has not, with the kinds of the spans that they fall into; the account adds up."""
-    store = open_store("", settings.work_folder, create=False)
-    try:
-        found = store.read(call_id)
-    finally:
-        store.close()
-    assert found is not None
+    found = stored_call(settings, call_id)
     account = coverage_of(found)
     assert account.problems == ()
     heard = [(row.channel, word) for row in found.segments for word in row.words]

@@ -16,13 +16,11 @@ from pipeline.replay import Replay
 from pipeline.runtime.crash_points import VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import open_store
-from pipeline.sink.stores.base import StoredCall
 from pipeline.vad.state import WINDOW
 from schemas.codec import Codec
 from schemas.records import CallSpeech
 from tests.integration.conftest import Kafka
-from tests.integration.reading import records_of
+from tests.integration.reading import records_of, stored_call
 from tests.integration.system import System, clip, replayed, running, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -72,9 +70,9 @@ def test_samples_that_kill_are_lost_alone(
     (letter,) = letters(system, deadly)
     assert (letter.stage, letter.reason) == (stage, "CondemnedError")
 
-    row = next(row for row in stored(system, deadly).degraded if row.reason == "CondemnedError")
+    row = next(row for row in stored_call(system.settings, deadly).degraded if row.reason == "CondemnedError")
     assert (row.channel, row.offset) == (0, letter.offset)
-    account = coverage_of(stored(system, deadly))
+    account = coverage_of(stored_call(system.settings, deadly))
     assert (account.state, account.problems) == ("complete", ())
     spans = [
         (span.start_sample, span.end_sample)
@@ -118,13 +116,3 @@ def letters(system: System, call_id: str) -> list[Any]:
 
 def restarts(system: System, stage: str) -> int:
     return next(worker for worker in system.supervisor.state.workers if worker.stage == stage).restarts
-
-
-def stored(system: System, call_id: str) -> StoredCall:
-    store = open_store(system.settings.store.url.get_secret_value(), system.settings.work_folder)
-    try:
-        found = store.read(call_id)
-    finally:
-        store.close()
-    assert found is not None
-    return found

@@ -16,12 +16,10 @@ from pipeline.replay import Replay
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import open_store
-from pipeline.sink.stores.base import StoredCall
 from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallAudio, CallSegment, CallSpeech
 from tests.integration.conftest import Kafka
-from tests.integration.reading import committed_offset, records_of
+from tests.integration.reading import committed_offset, records_of, stored_call
 from tests.integration.system import System, clip, replayed, running, wait_for
 from topics import topic
 
@@ -108,16 +106,6 @@ class Away:
         return found[-1].offset() + 1 if found else 0
 
 
-def stored(system: System, call_id: str) -> StoredCall:
-    store = open_store(system.settings.store.url.get_secret_value(), system.settings.work_folder)
-    try:
-        found = store.read(call_id)
-    finally:
-        store.close()
-    assert found is not None
-    return found
-
-
 def place(found: Sequence[tuple[int, Any]], stage: str, share: float) -> int:
     """Return the offset of the record of content at ``share`` of the call's; nothing before it is left."""
     content = [offset for offset, record in found if record.kind == CONTENT[stage] and record.channel >= 0]
@@ -162,7 +150,7 @@ def test_the_end_alone_is_left(system: System, call: assets.DemoCall, expected: 
 
 
 def _adds_up(system: System, call_id: str) -> None:
-    account = coverage_of(stored(system, call_id))
+    account = coverage_of(stored_call(system.settings, call_id))
     assert account.problems == ()
     assert len(account.channels) == 2
     assert all(channel.covered_samples == channel.accepted_samples for channel in account.channels)

@@ -28,12 +28,11 @@ from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.lag import stage_lags
 from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import StoredCall
 from schemas.records import CallAudio, Channel
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import STARTED, HalfFed
-from tests.integration.reading import committed_offset, records_of, rows_of
+from tests.integration.reading import committed_offset, records_of, rows_of, stored_call
 from tests.integration.system import System, environment_of, replayed, running, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -53,7 +52,7 @@ def plain(system: System, call: assets.DemoCall, expected: Any) -> StoredCall:
     """What the store holds of the call when its feed does everything right."""
     feed(system.settings, call, "plain")
     assert system.transcript("plain") == expected
-    return rows_of(stored(system.settings, "plain"))
+    return rows_of(stored_call(system.settings, "plain"))
 
 
 def feed(
@@ -79,16 +78,6 @@ def deliver(settings: Settings, call_id: str, found: Iterable[CallAudio], *, is_
         outlet.close()
 
 
-def stored(settings: Settings, call_id: str) -> StoredCall:
-    store = open_store("", settings.work_folder, create=False)
-    try:
-        found = store.read(call_id)
-    finally:
-        store.close()
-    assert found is not None
-    return found
-
-
 # -- feeds -----------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +94,7 @@ def test_missing_records_are_a_gap_of_their_channel(
 
     feed(system.settings, call, call_id, without)
     assert system.transcript(call_id)["segments"]
-    found = rows_of(stored(system.settings, call_id))
+    found = rows_of(stored_call(system.settings, call_id))
     assert [(gap.channel, gap.start_sample, gap.end_sample, gap.sample_rate_hz, gap.reason) for gap in found.gaps] == [
         (channel, start * RECORD_SAMPLES, end * RECORD_SAMPLES, 8000, "missing_records") for start, end in holes
     ]
@@ -130,7 +119,7 @@ def test_repeats_and_late_records_are_dropped(system: System, call: assets.DemoC
 
     feed(settings, call, "repeated", repeated)
     system.transcript("repeated")
-    assert rows_of(stored(settings, "repeated")) == plain
+    assert rows_of(stored_call(settings, "repeated")) == plain
     written = len(records_of(settings, "call.segments"))
     deliver(settings, "repeated", everything, is_new=False)  # behind its end
     end = len(records_of(settings, "call.audio"))
@@ -140,7 +129,7 @@ def test_repeats_and_late_records_are_dropped(system: System, call: assets.DemoC
     segments = records_of(settings, "call.segments")[written:]
     assert {message.key() for message in segments} == {b"behind-it"}
     for call_id in ("repeated", "behind-it"):
-        assert rows_of(stored(settings, call_id)) == plain
+        assert rows_of(stored_call(settings, call_id)) == plain
     assert list(read_dead_letters(settings)) == []
 
 
@@ -165,7 +154,7 @@ def test_the_clock_of_a_feed_moves_no_sample(
 
     feed(system.settings, call, clock, misdated)
     system.transcript(clock)
-    assert rows_of(stored(system.settings, clock)) == plain
+    assert rows_of(stored_call(system.settings, clock)) == plain
 
 
 # -- admission -------------------------------------------------------------------------------------------------------
@@ -297,7 +286,7 @@ def test_a_backlog_is_caught_up_with_in_bounded_memory(kafka: Kafka, system: Sys
                 assert late.transcript(call_id) == wanted[one.name]
             late.transcript("noise")
         assert sum(worker.restarts for worker in late.supervisor.state.workers) == 0
-        noise = stored(settings, "noise")
+        noise = stored_call(settings, "noise")
         assert coverage_of(noise).problems == ()
         assert (noise.segments, noise.gaps, noise.degraded) == ((), (), ())
         growth = {stage: peak[stage] - idle[stage] for stage in STAGES}

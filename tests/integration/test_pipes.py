@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from pipeline.demo import assets
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import StoredCall
 from schemas.codec import Codec
 from schemas.records import CallAudio
 from tests.integration.conftest import Kafka
-from tests.integration.reading import records_of
+from tests.integration.reading import records_of, stored_call
 from tests.integration.system import System, clip, environment_of, running, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -91,12 +90,7 @@ def wait_for_samples(system: System, call_id: str) -> None:
 
 def assert_whole(system: System, call_id: str, samples: NDArray[np.int16]) -> StoredCall:
     system.transcript(call_id)
-    store = open_store(system.settings.store.url.get_secret_value(), system.settings.work_folder)
-    try:
-        stored = store.read(call_id)
-    finally:
-        store.close()
-    assert stored is not None
+    stored = stored_call(system.settings, call_id)
     account = coverage_of(stored)
     assert account.problems == ()
     assert [one.accepted_samples for one in account.channels] == [len(samples)] * 2

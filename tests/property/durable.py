@@ -157,7 +157,11 @@ def crashes(most: int = 3) -> st.SearchStrategy[list[Crash]]:
 
 def disturbed(stage: Stage, log: Sequence[Any], schedule: Iterable[Crash]) -> Durable:
     """Return the stage after it went through ``log`` with crashes."""
-    durable = Durable(stage, list(log))
+    return crashed(Durable(stage, list(log)), schedule)
+
+
+def crashed(durable: Durable, schedule: Iterable[Crash]) -> Durable:
+    """Return the stage after it went through its log with crashes."""
     for crash in schedule:
         for _ in range(crash.records):
             if not durable.is_drained:

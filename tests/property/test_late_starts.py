@@ -14,7 +14,7 @@ from pipeline.sink.logic import plan
 from pipeline.sink.stores.tables import GAPS, latest
 from schemas.records import CallSegment
 from tests.fakes import Call, outputs_of, run, run_chain, said, stages
-from tests.property.durable import BOUNDED, Crash, Durable, calls, crashes, identity, once
+from tests.property.durable import BOUNDED, Crash, Durable, calls, crashed, crashes, identity, once
 from tests.property.test_coverage import CONTROLS, account
 
 NAMES = ("vad", "asr", "diarize", "assemble")
@@ -29,14 +29,7 @@ def inputs(call: Call) -> dict[str, list[Any]]:
 
 def late(call: Call, name: str, log: Sequence[Any], first: int, schedule: Iterable[Crash] = ()) -> list[Any]:
     """Return what the stage writes that finds the log from ``first`` on."""
-    durable = Durable(stages(call)[name], list(log), first=first, known=call.started)
-    for crash in schedule:
-        for _ in range(crash.records):
-            if not durable.is_drained:
-                durable.work()
-        durable.work(crash.burst, crash.share)
-        durable.restart(crash.lag)
-    durable.drain()
+    durable = crashed(Durable(stages(call)[name], list(log), first=first, known=call.started), schedule)
     assert durable.committed == len(log)
     return sorted(once(durable.topic), key=identity)
 
