@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -14,6 +14,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from pipeline.runtime.attempts import Attempts, Start, terminated
 
 log = logging.getLogger("callscribe.worker")
+
+# The consumer's thread does one thing after the other: while a question waits for its answer, nothing is fetched or committed.
+ANSWER_SECONDS = 5.0
 
 
 class Positions:
@@ -38,9 +41,9 @@ class Positions:
         assigned = self._assigned()
         if not assigned:
             return {}
-        first = await self._ask("beginning_offsets", assigned)
-        end = await self._ask("end_offsets", assigned)
-        committed = await self._committed(assigned)
+        first = await _surely(self._ask, "beginning_offsets", assigned)
+        end = await _surely(self._ask, "end_offsets", assigned)
+        committed = await _surely(self._committed, assigned)
         starts = {}
         for tp in assigned:
             known = None if self._is_made_again and first[tp] == 0 else committed.get(tp)
@@ -104,7 +107,7 @@ class Positions:
     def listen(self) -> None:
         """Hear of the topic whenever the broker says something of it: it may be deleted and made again between two sweeps."""
         if not self._is_listening:
-            self._app.consumer._thread._ensure_consumer()._client.cluster.add_listener(self._hear)
+            self._consumer()._client.cluster.add_listener(self._hear)
             self._is_listening = True
 
     async def watch(self) -> None:
@@ -113,18 +116,17 @@ class Positions:
         Who handed the partitions out left a missing topic's out, and a static member gets the same ones again after a restart. So a
         worker without any asks once, too. One that was deleted and made again is another log, and is read from its beginning.
         """
-        thread = self._app.consumer._thread
-        consumer = thread._ensure_consumer()
+        consumer = self._consumer()
         self._hear(consumer._client.cluster)
         if self._is_missing:
-            with contextlib.suppress(KafkaError):  # the broker is away
-                await thread.call_thread(_refresh, consumer._client)
+            with contextlib.suppress(KafkaError, TimeoutError):  # the broker is away
+                await self._call(_refresh, consumer._client)
             if consumer.partitions_for_topic(self._topic):
                 log.warning("topic %s is there again", self._topic)
                 self._is_missing, self._is_made_again, self._has_asked = False, True, False
         if not self._is_missing and not self._has_asked and (self._is_made_again or not self._assigned()):
             self._has_asked = True
-            await thread.call_thread(_rejoin, consumer._coordinator)
+            await self._call(_rejoin, consumer._coordinator)
 
     def _hear(self, cluster: Any) -> None:
         """Look at what the broker says of its topics."""
@@ -136,31 +138,44 @@ class Positions:
     def _assigned(self) -> list[TopicPartition]:
         return [TopicPartition(*tp) for tp in self._app.consumer.assignment() if tp.topic == self._topic]
 
+    def _consumer(self) -> Any:
+        return self._app.consumer._thread._ensure_consumer()
+
+    async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Return what ``function`` returns in the consumer's thread; raises TimeoutError, and lets the thread go on, without an answer."""
+        return await self._app.consumer._thread.call_thread(_in_time, function, *arguments)
+
     async def _committed(self, assigned: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
-        thread = self._app.consumer._thread
-        coordinator = thread._ensure_consumer()._coordinator  # `committed` of the consumer tells no metadata
-        found = await thread.call_thread(coordinator.fetch_committed_offsets, assigned)
+        coordinator = self._consumer()._coordinator  # `committed` of the consumer tells no metadata
+        found = await self._call(coordinator.fetch_committed_offsets, assigned)
         return {tp: at for tp, at in found.items() if at.offset >= 0}
 
     async def _ask(self, question: str, assigned: list[TopicPartition]) -> dict[TopicPartition, int]:
-        thread = self._app.consumer._thread
-        found: dict[TopicPartition, int] = await thread.call_thread(
-            getattr(thread._ensure_consumer(), question), assigned
-        )
+        found: dict[TopicPartition, int] = await self._call(getattr(self._consumer(), question), assigned)
         return found
 
     async def _commit(self, offsets: Mapping[int, tuple[int, str]]) -> bool:
         """Commit (offset, metadata); return False where the group is about to hand the partitions out anew."""
-        thread = self._app.consumer._thread
         commits = {
             TopicPartition(self._topic, partition): OffsetAndMetadata(offset, terminated(text))
             for partition, (offset, text) in offsets.items()
         }
         try:
-            await thread.call_thread(thread._ensure_consumer().commit, commits)
+            await _surely(self._call, self._consumer().commit, commits)
         except (CommitFailedError, IllegalStateError):
             return False
         return True
+
+
+async def _in_time(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    return await asyncio.wait_for(function(*arguments), ANSWER_SECONDS)
+
+
+async def _surely(ask: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    """Return the answer, asked for again until it comes: the broker may be away for long."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            return await ask(*arguments)
 
 
 async def _refresh(client: Any) -> None:

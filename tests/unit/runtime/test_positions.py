@@ -159,3 +159,30 @@ def test_a_topic_that_was_made_again_is_read_from_its_beginning(first: int, offs
     (start,) = asyncio.run(positions.starts(LIMIT)).values()
     assert (start.offset, start.attempts.condemned) == (offset, (9,) if first else ())
     assert broker.found[0] == offset
+
+
+def test_a_question_that_is_not_answered_leaves_the_thread_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.runtime.positions.ANSWER_SECONDS", 0.01)
+    broker = Broker()
+    consumer = Consumer(broker)
+    asked: list[str] = []
+
+    def silent(name: str, times: int) -> None:
+        answer = getattr(consumer, name)
+
+        async def ask(*arguments: Any) -> Any:
+            asked.append(name)
+            return await (answer(*arguments) if asked.count(name) > times else asyncio.Event().wait())
+
+        monkeypatch.setattr(consumer, name, ask)
+
+    for name in ("beginning_offsets", "end_offsets", "fetch_committed_offsets", "commit"):
+        silent(name, 2)
+    positions = Positions(consumer, TOPIC)
+    start = asyncio.run(positions.starts(LIMIT))[0]  # nothing else happens before it begins
+    assert (start.offset, start.end) == (5, END)
+    assert {asked.count(name) for name in set(asked)} == {3}
+    assert broker.found == (5, Attempts(starts=1))
+    silent("end_offsets", 9)
+    with pytest.raises(TimeoutError):  # a sweep's question is put off
+        asyncio.run(positions.ends())
