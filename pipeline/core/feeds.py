@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.ids import CALL_CHANNEL
-from schemas.records import CallAudio, FeedEpoch, Interrupted
+from schemas.records import CallAudio, Ended, FeedEpoch, Interrupted
 
 MAX_EPOCHS = 8  # feeds that took the call since the oldest record a lane may need again
 LIVE, PAUSED, INTERRUPTED = "live", "paused", "interrupted"
@@ -107,6 +107,29 @@ def idle_record(
         stage=stage,
         next_sequence={str(channel): count for channel, count in sorted(next_sequence.items())},
         interrupted=Interrupted(reason="idle"),
+    )
+
+
+def last_record(
+    call_id: str, *, epoch: int, sequence: int, end_samples: Mapping[int, int], place: tuple[int, int, int]
+) -> CallAudio:
+    """Return the record that ends the call for a feed that never will: ``end_samples`` is the end of the audio that was read, by leg.
+
+    The other parameters are those of `idle_record`. It counts as the feed's own: one that took the call in the meantime goes first.
+    """
+    start_sample, sample_rate_hz, capture_time_ms = place
+    return CallAudio(
+        call_id=call_id,
+        kind="ended",
+        channel=CALL_CHANNEL,
+        sequence=sequence,
+        start_sample=start_sample,
+        sample_rate_hz=sample_rate_hz,
+        capture_time_ms=capture_time_ms,
+        feed_epoch=epoch,
+        ended=Ended(
+            reason=INTERRUPTED, end_samples={str(channel): end for channel, end in sorted(end_samples.items())}
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from pipeline.core.entries import (
     agreeing,
     check_repeat,
     counts_of,
+    end_of,
     silence_of,
     standing_place,
 )
@@ -142,6 +143,12 @@ class CallFlow(CallBook[S, W, R]):
         if self._started is None or self.is_ended or not is_open or not self._clocks:
             return None
         return silence_of(self._lanes, self.call_id, self.feed_epoch, clock=self._clocks[0], writer=self._writers[0])
+
+    def last_record(self) -> CallAudio | None:
+        """Return the record that ends the call for a feed that broke off and will not come back; None where there is none such."""
+        if self._started is None or self.is_ended or self._feeds.state != INTERRUPTED or not self._clocks:
+            return None
+        return end_of(self._lanes, self.call_id, self.feed_epoch, place=self._place(), writer=self._writers[0])
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 

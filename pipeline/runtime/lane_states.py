@@ -29,13 +29,17 @@ SLICE = 500  # states looked through before other tasks get their turn
 
 
 class Known(NamedTuple):
-    """What a restored control lane says of its call. Of one that ``is_marked`` only the mark of its end is left."""
+    """What a restored control lane says of its call, whose highest released record is at ``offset``.
+
+    Of one that ``is_marked`` only the mark of its end is left.
+    """
 
     partition: int
     call_id: str
     ended_offset: int | None
     is_marked: bool
     feed_state: str
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,12 @@ class LaneStates:
                 state = self._decode(value)
                 if state.channel == CALL_CHANNEL:
                     self._known[key] = Known(
-                        partitions[key], state.call_id, state.ended_offset, state.started is None, state.feed_state
+                        partitions[key],
+                        state.call_id,
+                        state.ended_offset,
+                        state.started is None,
+                        state.feed_state,
+                        state.released_offset,
                     )
             if count % SLICE == 0:
                 await asyncio.sleep(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ from pipeline.runtime.carrying import Carrier
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.ended import EndedCalls
 from pipeline.runtime.exits import exit_hard
-from pipeline.runtime.idle import Silence
+from pipeline.runtime.idle import BrokenOff, Silence
 from pipeline.runtime.inference import inference_of
 from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
@@ -101,6 +102,7 @@ class StageWorker:
         self._calls: dict[str, _Call] = {}
         self._ended = EndedCalls(self._states, self._is_over)
         self._sleeping: dict[str, int] = {}  # partition of calls that have not spoken since the partitions came
+        self._broken_off = BrokenOff()
         self._silence = Silence()
         self._sweeps = 0
         self._ends: dict[int, int] = {}  # of the input, at the sweep before
@@ -209,7 +211,9 @@ class StageWorker:
             self._ends = {}
             self._silence.restart()
             for known in self._states.calls():
-                if not self._ended.restore(known) and known.feed_state != INTERRUPTED:
+                if known.feed_state == INTERRUPTED and known.ended_offset is None:
+                    self._broken_off.note(known.call_id, known.partition, known.offset)
+                elif not self._ended.restore(known):
                     self._sleeping[known.call_id] = known.partition
 
     def _call(self, call_id: str, partition: int) -> _Call:
@@ -232,6 +236,7 @@ class StageWorker:
             call.task = asyncio.create_task(self._serve(call), name=f"call {call_id}")
             self._calls[call_id] = call
             self._sleeping.pop(call_id, None)
+            self._broken_off.forget(call_id)
         return call
 
     async def _give_up(self) -> None:
@@ -261,6 +266,7 @@ class StageWorker:
             self._leave(call, len(call.inside))
         self._ended.clear()
         self._sleeping.clear()
+        self._broken_off.clear()
         self._states.forget_cache()
 
     # -- one call ------------------------------------------------------------------------------------------------
@@ -285,6 +291,8 @@ class StageWorker:
                 if is_over and call.inbox.empty() and self._calls.get(call.call_id) is call:
                     del self._calls[call.call_id]
                     self._silence.forget(call.call_id)
+                    if not call.flow.is_ended:
+                        self._broken_off.note(call.call_id, call.partition, records[-1].offset)
                     return
         except asyncio.CancelledError:
             raise
@@ -327,9 +335,11 @@ class StageWorker:
             await self._take_over(generation)
             if self._ended.has_whole:
                 await self._ended.mark(generation, await self._positions.committed(), self._calls)
+            if self._sweeps % SWEEPS_PER_LOOK == 0 and (self._ended.has_marked or self._broken_off.has_any):
+                held = await self._positions.held()
+                await self._ended.forget(generation, held, self._calls)
+                await self._end_broken_off(generation, held)
             self._sweeps += 1
-            if self._ended.has_marked and self._sweeps % SWEEPS_PER_LOOK == 0:
-                await self._ended.forget(generation, await self._positions.held(), self._calls)
             if self._spec.clocks and (self._calls or self._sleeping):
                 await self._close_silent(generation)
         except FatalError as error:
@@ -360,6 +370,16 @@ class StageWorker:
             self._silence.hear(call_id)
             log.warning("a feed is silent", extra={"call_id": call_id, "seconds": round(silent)})
             await self._carrier.write_input(record, partition)
+
+    async def _end_broken_off(self, generation: int, held: Mapping[int, tuple[int, int]]) -> None:
+        """Write the end of interrupted calls that nobody will feed any more; the stages that read it have it copied to them."""
+        for call_id, partition in self._broken_off.deleted(held) if self._spec.clocks else ():
+            if self._is_over(generation):
+                return
+            record = self._call(call_id, partition).flow.last_record()
+            if record is not None:
+                log.warning("an interrupted call is ended: its feed did not come back", extra={"call_id": call_id})
+                await self._carrier.write_input(record, partition)
 
     def _has_read(self, partition: int, end: int | None) -> bool:
         """Return whether the partition was read to its end."""

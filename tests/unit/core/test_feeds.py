@@ -317,3 +317,43 @@ def test_the_first_record_of_a_feed_says_where_it_goes_on() -> None:
     assert next_one.sequence == place.next_sequence[next_one.channel]
     (used,) = fed(flow, CALL, [next_one], first=15)
     assert used.repeats == 0
+
+
+def test_a_feed_that_never_comes_back_leaves_a_whole_call() -> None:
+    records = epoch(CALL.records()[:12], 1)
+    flow = flow_of(CALL)
+    fed(flow, CALL, records)
+    assert flow.last_record() is None  # it speaks
+    decision = flow.idle_record(is_paused_too=False)
+    assert decision is not None
+    (closed,) = fed(flow, CALL, [decision], first=12)
+    assert closed.standing is not None
+    last = flow.last_record()
+    assert last is not None
+    assert (last.kind, last.stage, last.sequence, last.feed_epoch) == ("ended", "ingest", 1, 1)
+    assert last.ended is not None
+    assert last.ended.end_samples == {str(channel): end for channel, end in closed.standing[1].end_samples.items()}
+    (effects,) = fed(flow, CALL, [last], first=13)
+    assert flow.is_ended
+    assert [output.kind for output in effects.outputs if output.channel == -1] == ["ended"]
+    assert not [output for output in effects.outputs if output.kind == "gap"]
+    assert effects.standing is not None
+    assert effects.standing[0] == "complete"
+    assert flow.last_record() is None
+    (again,) = fed(flow, CALL, [last], first=14)  # written twice: by a worker that died, and by the next one
+    assert again.outputs == []
+
+
+def test_a_feed_that_comes_back_at_the_last_moment_goes_on() -> None:
+    records = CALL.records()
+    flow = flow_of(CALL)
+    fed(flow, CALL, epoch(records[:12], 1))
+    decision = flow.idle_record(is_paused_too=False)
+    assert decision is not None
+    fed(flow, CALL, [decision], first=12)
+    last = flow.last_record()
+    assert last is not None
+    fed(flow, CALL, [*epoch(records[:1], 2), last, *epoch(records[12:], 2)], first=13)
+    assert flow.is_ended  # by the feed: nothing is missing
+    (effects,) = fed(flow, CALL, epoch(records[-1:], 2), first=90)
+    assert effects.repeats == 1

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.runtime.ended import TOGETHER, EndedCalls
 from pipeline.runtime.lane_states import Known
 
-ENDED = Known(2, "c", 10, False, "live")
+ENDED = Known(2, "c", 10, False, "live", 10)
 MARKED = ENDED._replace(is_marked=True)
 
 

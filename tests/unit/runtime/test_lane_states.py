@@ -174,9 +174,9 @@ def test_of_an_ended_call_a_mark_stays_and_the_control_lane_goes_last() -> None:
 def test_ended_calls_are_found_again() -> None:
     states = recorded()
     assert states[-1].ended_offset is not None
-    assert known_of(states) == [Known(2, CALL, states[-1].ended_offset, False, "live")]
+    assert known_of(states) == [Known(2, CALL, states[-1].ended_offset, False, "live", states[-1].released_offset)]
     mark = {-1: replace(states[-1], started=None)}
-    assert known_of(mark) == [Known(2, CALL, states[-1].ended_offset, True, "live")]
+    assert known_of(mark) == [Known(2, CALL, states[-1].ended_offset, True, "live", states[-1].released_offset)]
 
 
 def known_of(states: dict[int, LaneState]) -> list[Known]:
