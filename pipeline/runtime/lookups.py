@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+from pipeline.runtime.waits import FIRST_RETRY_SECONDS, doubling
 from schemas.codec import HEADER, Codec, Record
 from schemas.registry import RegistryError
 
@@ -22,7 +23,6 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
 MAX_REQUESTS = 4
-FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 10.0
 TELL_SECONDS = 10.0  # between two lines of the log, however many calls wait
 
 log = logging.getLogger("callscribe.worker")
@@ -52,15 +52,14 @@ class Lookups:
             return self._codec.decode_known(data, kind) or await self._ask(data, kind)
 
     async def _ask(self, data: bytes, kind: type[R]) -> R:
-        wait_seconds = self._first_retry
+        waits = doubling(self._first_retry)
         while True:
             try:
                 async with self._requests:
                     return await aside(lambda: self._codec.decode(data, kind))
             except RegistryError as error:
                 self._tell(error)
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, LAST_RETRY_SECONDS)
+            await asyncio.sleep(next(waits))
 
     def _tell(self, error: RegistryError) -> None:
         now = asyncio.get_running_loop().time()

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import NotReadyError
 from pipeline.runtime.call_state import partition_of, state_records
-from pipeline.runtime.lookups import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, aside
+from pipeline.runtime.lookups import aside
 from pipeline.runtime.read import decode
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.waits import FIRST_RETRY_SECONDS, doubling
 from schemas.codec import Codec, CodecError
 from schemas.records import CallState, Started
 
@@ -60,15 +61,14 @@ class CallStarts:
 
     async def find(self, call_id: str) -> Started | None:
         """Return how a call has started, without its attributes; None where nobody knows. Waits while the broker is away."""
-        wait_seconds = self._first_retry
+        waits = doubling(self._first_retry)
         while True:
             try:
                 async with self._turn:  # calls of one partition wait for one read
                     return await aside(lambda: self.look_up(call_id))
             except NotReadyError as error:
                 log.warning("%s; a call whose start was deleted waits for it", error, extra={"call_id": call_id})
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, LAST_RETRY_SECONDS)
+            await asyncio.sleep(next(waits))
 
     def look_up(self, call_id: str) -> Started | None:
         """Return how a call has started, without its attributes; None where nobody knows. Raises NotReadyError."""
