@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,9 @@ import psutil
 
 from pipeline.core.errors import FailedError, NotReadyError
 from pipeline.runtime.stopping import STOP_SECONDS
+from pipeline.runtime.waits import doubling
 
 GRACE_SECONDS = STOP_SECONDS + 3.0
-FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 10.0
 STEADY_SECONDS = 20.0  # a worker that ran this long is restarted at once
 STATE = "supervisor.json"
 INSTANCE = "CALLSCRIBE_RUNTIME__INSTANCE_ID"
@@ -210,7 +210,7 @@ class Supervisor:
 
 def _delay(early_exits: int) -> float:
     """Return how long to wait before the next start: the first one comes at once."""
-    return 0.0 if early_exits <= 1 else min(FIRST_RETRY_SECONDS * 2 ** (early_exits - 2), LAST_RETRY_SECONDS)
+    return 0.0 if early_exits <= 1 else next(islice(doubling(), early_exits - 2, None))
 
 
 def read_state(work_folder: Path) -> RunState | None:
