@@ -31,6 +31,7 @@ from pipeline.runtime.settings import Settings
 from pipeline.runtime.starts import CallStarts
 from pipeline.runtime.stopping import STOP_SECONDS, stop_by_signal
 from pipeline.runtime.topic_watch import TopicWatch
+from pipeline.runtime.waits import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, doubling
 from schemas.codec import Codec, CodecError
 from schemas.records import CallSegment, DeadLetter, Degraded
 from topics import topic
@@ -53,8 +54,8 @@ class Limits:
     max_records: int = 500
     max_bytes: int = 8 * 1024 * 1024
     max_seconds: float = 0.2
-    first_retry_seconds: float = 0.5
-    last_retry_seconds: float = 10.0
+    first_retry_seconds: float = FIRST_RETRY_SECONDS
+    last_retry_seconds: float = LAST_RETRY_SECONDS
     stop_seconds: float = STOP_SECONDS - 4.0
 
 
@@ -216,7 +217,7 @@ class _Runner:
 
     def _process_surely(self, batch: Sequence[Message]) -> bool:
         """Process ``batch``, again and again where something is away; False when stopped before it succeeded."""
-        wait_seconds = self._limits.first_retry_seconds
+        waits = doubling(self._limits.first_retry_seconds, self._limits.last_retry_seconds)
         while True:
             error = self._process_aside(batch)
             if error is None:
@@ -225,9 +226,9 @@ class _Runner:
                 raise error
             if self._stop.is_set():
                 return False
+            wait_seconds = next(waits)
             log.warning("%s; trying again in %.1f s", error, wait_seconds)
             self._idle(self._stop.is_set, wait_seconds)
-            wait_seconds = min(2 * wait_seconds, self._limits.last_retry_seconds)
 
     def _process_aside(self, batch: Sequence[Message]) -> Exception | None:
         """Process ``batch`` in a thread of its own, so that a store that hangs never costs the group membership."""
