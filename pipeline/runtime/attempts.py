@@ -104,6 +104,38 @@ class Start:
     in_hand: int | None = None
     is_over: bool = False
 
+    @classmethod
+    def from_commit(
+        cls,
+        offset: int | None,
+        metadata: str | None,
+        *,
+        first: int,
+        end: int,
+        max_deaths: int,
+        last: Start | None = None,
+    ) -> Start:
+        """Return where reading starts in a log whose records are ``first`` to below ``end``, and what its commit remembers of it.
+
+        ``offset`` is None where nothing is committed, or where the caller saw the topic go and come back: what is committed is of the
+        log that was deleted. A commit behind the end is, too. ``last`` is the start of this process that others count as a death.
+
+        >>> start = Start.from_commit(5, Attempts(starts=1).to_text(), first=0, end=9, max_deaths=3)
+        >>> start.offset, start.attempts.starts
+        (5, 2)
+        >>> Start.from_commit(5, Attempts(starts=1, condemned=(4, 8)).to_text(), first=7, end=9, max_deaths=3).attempts
+        Attempts(starts=0, in_hand=None, culprit=None, deaths=0, condemned=(8,), unread=())
+        """
+        if offset is None or offset > end:
+            offset, metadata, last = first, "", None
+        begin = max(first, offset)
+        if begin == end:  # there was nothing to fail at
+            return cls(offset=begin, first=first, end=end, attempts=Attempts())
+        found = Attempts.parse(metadata if last is None else last.lived_on(offset, metadata or ""))
+        # Where the records in between were deleted, whatever ended the process may have gone with them.
+        attempts = found.started(max_deaths) if begin == offset else found.kept(begin)
+        return cls(offset=begin, first=first, end=end, attempts=attempts)
+
     @property
     def careful_end(self) -> int:
         """Return the offset behind the last record that is taken in hand alone."""

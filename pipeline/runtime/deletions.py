@@ -23,11 +23,12 @@ class Deletions:
         self._lost: set[int] = set()
         self.partitions = 1  # of the topic
 
-    def gain(self, partition: int, *, first: int, committed: int, offset: int) -> None:
-        """Note where the log of a partition begins, what is committed of it (negative: nothing), and where reading starts."""
+    def gain(self, partition: int, *, first: int, committed: int | None, offset: int) -> None:
+        """Note where the log of a partition begins, what is committed of it, if anything, and where reading starts."""
         self._first[partition], self._next[partition] = first, offset
-        if max(0, committed) < first:
-            self._lose(partition, first - max(0, committed))
+        missing = first - (committed or 0)
+        if missing > 0:
+            self._lose(partition, missing)
 
     def forget(self, partition: int) -> None:
         """Note that a partition comes or goes: another may have read on in it."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from pipeline.runtime.attempts import Attempts, Start
+from pipeline.runtime.attempts import Start
 from pipeline.runtime.deletions import Deletions
 
 WATERMARK_SECONDS = 10.0
@@ -111,17 +112,16 @@ class Killers:
         """Return where reading starts; None where there is nothing to fail at."""
         first, end = consumer.get_watermark_offsets(partition, timeout=WATERMARK_SECONDS)
         (known,) = consumer.committed([partition], timeout=WATERMARK_SECONDS)
-        if is_made_again:
-            known = TopicPartition(partition.topic, partition.partition, OFFSET_INVALID)
-        offset = known.offset if first <= known.offset <= end else first
+        committed = None if is_made_again or known.offset < 0 else known.offset
+        start = Start.from_commit(
+            committed,
+            known.metadata,
+            first=first,
+            end=end,
+            max_deaths=self._max_deaths,
+            last=self._not_taken_back.pop(partition.partition, None),
+        )
         if self._deletions is not None:
-            self._deletions.gain(partition.partition, first=first, committed=known.offset, offset=offset)
-        self._heads[partition.partition] = offset
-        last = self._not_taken_back.pop(partition.partition, None)
-        if offset == end:
-            return None
-        text = (known.metadata or "") if 0 <= known.offset <= offset else ""
-        found = Attempts.parse(text if last is None else last.lived_on(known.offset, text))
-        is_same = known.offset < 0 or known.offset >= first  # else the records between were deleted
-        attempts = found.started(self._max_deaths) if is_same else found.kept(offset)
-        return Start(offset=offset, first=first, end=min(end, offset + self._max_batch), attempts=attempts)
+            self._deletions.gain(partition.partition, first=first, committed=committed, offset=start.offset)
+        self._heads[partition.partition] = start.offset
+        return None if start.offset == end else replace(start, end=min(end, start.offset + self._max_batch))

@@ -149,6 +149,50 @@ def test_an_end_in_good_order_takes_the_start_back_and_forgets_no_death() -> Non
     assert again.attempts == Attempts(starts=2, culprit=6, deaths=2, condemned=(8,))
 
 
+KNOWN = Attempts(starts=1, culprit=8, deaths=2, condemned=(4, 8))
+COUNTED = Attempts(starts=2, culprit=8, deaths=2, condemned=(4, 8))
+NEW = Attempts(starts=1)
+
+
+@pytest.mark.parametrize(
+    ("committed", "first", "end", "offset", "attempts"),
+    [
+        (5, 0, 9, 5, COUNTED),
+        (5, 5, 9, 5, COUNTED),
+        (5, 6, 9, 6, Attempts(condemned=(8,))),  # what the starts were counted at was deleted
+        (5, 9, 9, 9, Attempts()),
+        (5, 0, 5, 5, Attempts()),  # there was nothing to fail at
+        (5, 0, 4, 0, NEW),  # of a log that was deleted
+        (5, 2, 4, 2, NEW),
+        (5, 0, 0, 0, Attempts()),
+        (None, 0, 9, 0, NEW),
+        (None, 7, 9, 7, NEW),
+        (None, 0, 0, 0, Attempts()),
+    ],
+)
+def test_reading_starts_where_it_was_committed_if_that_is_there(
+    committed: int | None, first: int, end: int, offset: int, attempts: Attempts
+) -> None:
+    found = Start.from_commit(committed, KNOWN.to_text(), first=first, end=end, max_deaths=3)
+    assert found == Start(offset=offset, first=first, end=end, attempts=attempts)
+
+
+@pytest.mark.parametrize("metadata", [None, "", "somebody else's"])
+def test_a_commit_that_remembers_nothing_is_of_a_first_start(metadata: str | None) -> None:
+    assert Start.from_commit(5, metadata, first=0, end=9, max_deaths=3).attempts == NEW
+
+
+def test_a_start_that_could_not_be_taken_back_is_no_death_of_the_process_that_made_it() -> None:
+    last = Start.from_commit(5, None, first=0, end=9, max_deaths=3)
+    text = last.metadata(5)
+    again = Start.from_commit(5, text, first=0, end=9, max_deaths=3, last=last)
+    assert again.attempts == NEW
+    died = Start.from_commit(5, again.metadata(5), first=0, end=9, max_deaths=3)  # another process finds it
+    assert died.attempts == Attempts(starts=2)
+    assert Start.from_commit(5, died.metadata(5), first=0, end=9, max_deaths=3, last=last).attempts.starts == 3
+    assert Start.from_commit(None, None, first=0, end=9, max_deaths=3, last=last).attempts == NEW
+
+
 @given(deaths=st.integers(0, 4), hand_overs=st.lists(st.integers(0, 3), min_size=5, max_size=5))
 def test_deaths_are_counted_and_hand_overs_are_not(deaths: int, hand_overs: list[int]) -> None:
     text = ""

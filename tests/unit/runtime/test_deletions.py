@@ -20,16 +20,16 @@ class Message:
         return self._offset
 
 
-def made(*, first: int, committed: int) -> Deletions:
+def made(*, first: int, committed: int | None) -> Deletions:
     starts: Any = None
     deletions = Deletions(starts)
-    deletions.gain(0, first=first, committed=committed, offset=max(first, committed))
+    deletions.gain(0, first=first, committed=committed, offset=max(first, committed or 0))
     return deletions
 
 
 def test_what_may_lack_and_what_has_lost() -> None:
     found = [
-        made(first=first, committed=committed) for first, committed in [(0, -1001), (0, 5), (3, 5), (7, 5), (7, -1001)]
+        made(first=first, committed=committed) for first, committed in [(0, None), (0, 5), (3, 5), (7, 5), (7, None)]
     ]
     assert [one.may_lack("c") for one in found] == [False, False, True, True, True]
     assert [one.has_lost("c") for one in found] == [False, False, False, True, True]

@@ -102,6 +102,22 @@ def test_a_stop_puts_down_what_is_in_hand() -> None:
     assert broker.found == (5, Attempts(starts=2))
 
 
+def test_a_topic_that_was_made_again_is_read_from_its_beginning() -> None:
+    broker: Any = Broker(Attempts(starts=2, condemned=(7,)).to_text())
+    owner = killers(broker)
+    owner.gained(broker, [PLACE], is_made_again=True)
+    assert broker.found == (0, Attempts(starts=1))
+    assert owner.is_ahead(0, 1)
+
+
+def test_where_there_is_nothing_to_read_no_start_is_counted() -> None:
+    broker: Any = Broker()
+    broker.commits = [TopicPartition(PLACE.topic, 0, END)]
+    owner = killers(broker)
+    assert len(broker.commits) == 1
+    assert (owner.is_ahead(0, END), owner.is_ahead(0, END + 1)) == (False, True)
+
+
 def test_care_ends_behind_a_batch_and_what_is_condemned_stays_so() -> None:
     broker: Any = Broker(Attempts(starts=9, condemned=(7, 500)).to_text())
     owner = killers(broker)
