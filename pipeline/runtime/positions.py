@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.runtime.attempts import Attempts, Start, terminated
+from pipeline.runtime.attempts import Start, terminated
 
 log = logging.getLogger("callscribe.worker")
 
@@ -46,16 +46,16 @@ class Positions:
         committed = await _surely(self._committed, assigned)
         starts = {}
         for tp in assigned:
+            # A log without its first record is an old one: the broker has only failed to name the topic for a while.
             known = None if self._is_made_again and first[tp] == 0 else committed.get(tp)
-            # A commit behind the end is one of a topic that was deleted and made again.
-            offset = max(first[tp], known.offset) if known is not None and known.offset <= end[tp] else first[tp]
-            attempts = Attempts()
-            if known is not None and known.offset <= offset < end[tp]:  # else there was nothing to fail at
-                last, text = self._not_taken_back.get(tp.partition), known.metadata or ""
-                found = Attempts.parse(text if last is None else last.lived_on(known.offset, text))
-                is_same = known.offset == offset  # else the records between were deleted
-                attempts = found.started(max_deaths) if is_same else found.kept(offset)
-            starts[tp.partition] = Start(offset=offset, first=first[tp], end=end[tp], attempts=attempts)
+            starts[tp.partition] = Start.from_commit(
+                known.offset if known else None,
+                known.metadata if known else None,
+                first=first[tp],
+                end=end[tp],
+                max_deaths=max_deaths,
+                last=self._not_taken_back.get(tp.partition),
+            )
         self._not_taken_back, self._is_made_again = {}, False
         await self.remember(starts, {number: start.offset for number, start in starts.items()})
         return starts

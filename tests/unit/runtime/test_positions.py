@@ -186,3 +186,12 @@ def test_a_question_that_is_not_answered_leaves_the_thread_to_others(monkeypatch
     silent("end_offsets", 9)
     with pytest.raises(TimeoutError):  # a sweep's question is put off
         asyncio.run(positions.ends())
+
+
+@pytest.mark.parametrize("offset", [-1, END + 1])
+def test_the_first_start_in_a_log_counts(offset: int) -> None:
+    """Nothing is committed, or the commit is of a log that was deleted."""
+    broker = Broker(offset, Attempts(starts=2, condemned=(8,)).to_text())
+    assert Process(broker).start().attempts == Attempts(starts=1)
+    assert broker.found == (0, Attempts(starts=1))
+    assert Process(broker).start().attempts == Attempts(starts=2)
