@@ -26,13 +26,6 @@ AWAY = (503, b"")
 
 
 @pytest.fixture
-def server() -> Iterator[RegistryServer]:
-    server = RegistryServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def codec(server: RegistryServer) -> Iterator[Codec]:
     """A codec that has met no schema yet."""
     server.store(SUBJECT, schema_text("CallState"))

@@ -34,13 +34,6 @@ STATE = CallState(call_id="c1", state="live", feed_epoch=1, time_ms=0)
 
 
 @pytest.fixture
-def server() -> Iterator[RegistryServer]:
-    server = RegistryServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def registry(server: RegistryServer) -> Iterator[Registry]:
     with Registry(server.url) as registry:
         yield registry
