@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.broker import bootstrap_servers
 from pipeline.runtime.settings import Settings
 from pipeline.sink.stores import open_store
-from pipeline.sink.stores.base import StoredCall
+from pipeline.sink.stores.base import Store, StoredCall
 from schemas.codec import Codec
 from schemas.records import LaneState
 from topics import topic
@@ -70,13 +71,17 @@ def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
     return control is not None and Codec().decode(control, LaneState).started is None
 
 
+def stored_calls(settings: Settings) -> dict[str, StoredCall]:
+    """Return every call that the store has."""
+    with closing(_store(settings)) as store:
+        found = [store.read(summary.call.call_id) for summary in store.calls()]
+    return {stored.call.call_id: stored for stored in found if stored is not None}
+
+
 def stored_call(settings: Settings, call_id: str) -> StoredCall:
     """Return a call that the store has."""
-    store = open_store(settings.store.url.get_secret_value(), settings.work_folder, create=False)
-    try:
+    with closing(_store(settings)) as store:
         found = store.read(call_id)
-    finally:
-        store.close()
     assert found is not None
     return found
 
@@ -88,3 +93,7 @@ def rows_of(found: StoredCall) -> StoredCall:
         for name in ("segments", "gaps", "degraded", "events", "coverage")
     }
     return StoredCall(call=replace(found.call, call_id=""), **rows)
+
+
+def _store(settings: Settings) -> Store:
+    return open_store(settings.store.url.get_secret_value(), settings.work_folder, create=False)

@@ -29,11 +29,11 @@ from pipeline.runtime.provisioning import apply_topics
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.supervise import GRACE_SECONDS
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import FILE, open_store
+from pipeline.sink.stores import FILE
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.postgres import PostgresServer
-from tests.integration.reading import records_of, states_of
+from tests.integration.reading import records_of, states_of, stored_call
 from tests.integration.system import System, environment_of, running, wait_for
 from topics import topic
 
@@ -263,11 +263,7 @@ def test_records_that_were_deleted_before_they_were_read_are_a_gap(
         (0, "deleted_records"),
         (1, "deleted_records"),
     }
-    store = open_store(settings.store.url.get_secret_value(), settings.work_folder)
-    stored = store.read("overtaken")
-    store.close()
-    assert stored is not None
-    account = coverage_of(stored)
+    account = coverage_of(stored_call(settings, "overtaken"))
     assert account.problems == ()
     assert all(channel.totals["gap"] > 0 for channel in account.channels)
     heard, said = words_of(found), words_of(expected)

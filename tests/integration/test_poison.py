@@ -23,14 +23,13 @@ from pipeline.runtime.dead_letters import MAX_KEY_BYTES, MAX_VALUE_BYTES, TOPIC,
 from pipeline.runtime.read import read_to_end
 from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
-from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import DegradedRow, StoredCall
 from schemas import records as envelopes
 from schemas.codec import Codec
 from schemas.records import Audio, DeadLetter, Gap, Speech
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed_offset, records_of
+from tests.integration.reading import committed_offset, records_of, stored_call, stored_calls
 from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
 from topics import topic
 
@@ -197,17 +196,8 @@ def marks_of(degraded: Sequence[DegradedRow]) -> Counter[tuple[str, ...]]:
     return Counter((row.stage, row.reason, str(Coordinates(row.topic, row.partition, row.offset))) for row in degraded)
 
 
-def stored(system: System, call_id: str) -> StoredCall | None:
-    store = open_store(system.settings.store.url.get_secret_value(), system.settings.work_folder)
-    try:
-        return store.read(call_id)
-    finally:
-        store.close()
-
-
 def whole(system: System, call_id: str) -> StoredCall:
-    found = stored(system, call_id)
-    assert found is not None
+    found = stored_call(system.settings, call_id)
     assert coverage_of(found).problems == ()
     return found
 
@@ -286,15 +276,13 @@ def test_a_position_that_no_call_can_have_reached_is_refused(
 
 @pytest.mark.parametrize("kind", OUT_OF_PLACE)
 def test_the_sink_refuses_what_is_out_of_place(system: System, at_rest: str, kind: str) -> None:
-    settings, before, known = system.settings, stored(system, at_rest), len(letters_of(system.settings))
+    settings, before, known = system.settings, whole(system, at_rest), len(letters_of(system.settings))
     places = write(settings, [Poison.of("call.segments", kind, at_rest, "bystander")])
     (place,) = places
     wait_for(lambda: committed_offset(settings, "sink", "call.segments") > place.offset, SECONDS, "the sink goes on")
-    after = stored(system, at_rest)
-    assert before is not None
-    assert after is not None
+    after = whole(system, at_rest)
     assert replace(after, degraded=before.degraded) == before
-    assert stored(system, "bystander") is None
+    assert "bystander" not in stored_calls(settings)
     owed = expected_letters(places)
     assert comparable(letters_of(settings)[known:]) == owed
     assert marks_of(after.degraded) == marks_of(before.degraded) + marks(list(owed), at_rest)
@@ -351,7 +339,7 @@ def test_nothing_is_requeued_where_a_value_was_not_kept(system: System) -> None:
     assert done.returncode == 2
     assert f"({FIVE_MEGABYTES} bytes) was too large to be kept" in done.stderr
     assert len(records_of(settings, "call.audio")) == end
-    assert stored(system, "nobody") is None
+    assert "nobody" not in stored_calls(settings)
 
 
 def test_a_record_that_came_too_early_is_used_when_it_is_requeued(

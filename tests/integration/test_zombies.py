@@ -21,12 +21,11 @@ from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.lane_states import Progress
 from pipeline.runtime.read import read_to_end
 from pipeline.runtime.settings import Settings
-from pipeline.sink.stores import FILE, open_store
-from pipeline.sink.stores.base import StoredCall
+from pipeline.sink.stores import FILE
 from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed_offset, is_marked, records_of, rows_of
+from tests.integration.reading import committed_offset, is_marked, records_of, rows_of, stored_calls
 from tests.integration.system import System, clip, replayed, wait_for, wait_for_words
 from tests.integration.test_lost_partitions import another_worker, are_repeats
 from topics import topic
@@ -208,16 +207,6 @@ def locked(settings: Settings) -> Iterator[Callable[[], None]]:
         connection.close()
 
 
-def stored(settings: Settings) -> dict[str, StoredCall]:
-    """Return everything the store holds."""
-    store = open_store("", settings.work_folder, create=False)
-    try:
-        found = [store.read(summary.call.call_id) for summary in store.calls()]
-        return {one.call.call_id: one for one in found if one is not None}
-    finally:
-        store.close()
-
-
 class CommittedBackError(AssertionError):
     """The committed offset has fallen."""
 
@@ -248,7 +237,7 @@ def test_a_sink_that_stood_still_changes_nothing(
             end = len(records_of(settings, "call.segments"))
             wait_for(lambda: commits(settings, "sink")[-1] == end, SECONDS, "the other has committed everything")
             assert end > committed
-            before = stored(settings)
+            before = stored_calls(settings)
             assert rows_of(before[feed.call_id]) == rows_of(before[whole.call_id])
             with locked(settings):
                 mark = len(log_of(system, "sink-1"))
@@ -261,7 +250,7 @@ def test_a_sink_that_stood_still_changes_nothing(
             assert system.transcript(beside.call_id) == expected
     later.rest()
     assert system.transcript(later.call_id) == expected
-    after = stored(settings)
+    after = stored_calls(settings)
     assert {call_id: after[call_id] for call_id in before} == before
     if not is_rising(found := commits(settings, "sink")):
         raise CommittedBackError(found)
