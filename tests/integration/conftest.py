@@ -91,7 +91,10 @@ def replay() -> Replay:
 @pytest.fixture(scope="module")
 def expected(replay: Replay, call: assets.DemoCall) -> dict[str, Any]:
     """Return the transcript of the call, undisturbed."""
-    return replayed(replay, call)
+    document = replayed(replay, call)
+    assert len(document["segments"]) >= 3
+    assert document["degraded"] == []
+    return document
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,10 @@ class System:
         assert stored is not None
         return without_ids(Transcript.from_stored(stored).to_document())
 
+    def processes(self) -> list[tuple[int, int]]:
+        """Return the process of every worker, and how often it has been started again."""
+        return [(worker.pid, worker.restarts) for worker in self.supervisor.state.workers]
+
     def pid(self, stage: str) -> int:
         """Return the process of the stage's first worker."""
         return next(worker.pid for worker in self.supervisor.state.workers if worker.stage == stage)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from schemas.codec import Codec
 from schemas.records import CallAudio, CallState, Channel
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import STARTED
+from tests.integration.system import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -107,13 +108,6 @@ def stereo(path: Path, codes: NDArray[np.uint8] = CODES) -> Path:
 
 def channel_bytes(found: list[CallAudio], channel: int) -> bytes:
     return b"".join(record.audio.data for record in found if record.audio and record.channel == channel)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.1)
 
 
 def test_a_call_is_on_the_topic_byte_by_byte_before_the_command_returns(kafka: Kafka, tmp_path: Path) -> None:
@@ -215,7 +209,7 @@ def test_a_feed_that_is_stopped_goes_on_without_loss(kafka: Kafka, tmp_path: Pat
         tmp_path / "call.wav", codes=(codes := np.tile(CODES, (15, 1)))
     )  # half a minute: it must not end first
     with started(settings, str(path), "--call-id", "c1", "--speed", "real") as process:
-        wait_for(lambda: len(records(settings, "c1")) > 5)
+        wait_for(lambda: len(records(settings, "c1")) > 5, 30, "the call is under way")
         process.send_signal(signal.SIGTERM)
         _, text = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -237,7 +231,7 @@ def test_a_feed_that_lost_its_call_says_so_and_fails(kafka: Kafka, tmp_path: Pat
     settings = kafka.ready()
     path = stereo(tmp_path / "call.wav", codes=np.tile(CODES, (3, 1)))
     with started(settings, str(path), "--call-id", "c1", "--speed", "real") as process:
-        wait_for(lambda: len(records(settings, "c1")) > 2)
+        wait_for(lambda: len(records(settings, "c1")) > 2, 30, "the call is under way")
         assert ingest(settings, str(path), "--call-id", "c1", "--take-over").returncode == 0
         _, text = process.communicate(timeout=30)
     assert process.returncode == 4

@@ -12,15 +12,13 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.demo import assets
-from pipeline.replay import Replay
 from pipeline.runtime.dead_letters import read_dead_letters
-from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
 from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallAudio, CallSegment, CallSpeech
 from tests.integration.conftest import Kafka
 from tests.integration.reading import committed_offset, records_of, stored_call
-from tests.integration.system import System, clip, replayed, running, wait_for
+from tests.integration.system import System, running, wait_for
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -35,16 +33,6 @@ INPUTS: dict[str, tuple[str, type[Any]]] = {
 }
 CONTENT = {"vad": "audio", "asr": "speech", "diarize": "speech", "assemble": "words", "sink": "segment"}
 CODEC = Codec()
-
-
-@pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
-    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
-
-
-@pytest.fixture(scope="module")
-def expected(call: assets.DemoCall) -> dict[str, Any]:
-    return replayed(Replay(Settings()), call)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from pipeline.demo import assets
 from pipeline.demo.feeding import options_of
 from pipeline.ingest.decode import open_audio
 from pipeline.ingest.feed import records
-from pipeline.replay import Replay
 from pipeline.runtime.call_state import CallOutlet
 from pipeline.runtime.dead_letters import MAX_KEY_BYTES, MAX_VALUE_BYTES, TOPIC, Coordinates, coordinates_of
 from pipeline.runtime.read import read_to_end
@@ -27,10 +26,9 @@ from pipeline.sink.stores.base import DegradedRow, StoredCall
 from schemas import records as envelopes
 from schemas.codec import Codec
 from schemas.records import Audio, DeadLetter, Gap, Speech
-from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import committed_offset, records_of, stored_call, stored_calls
-from tests.integration.system import System, clip, environment_of, replayed, running, wait_for
+from tests.integration.system import System, environment_of, wait_for
 from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -202,35 +200,11 @@ def whole(system: System, call_id: str) -> StoredCall:
     return found
 
 
-def processes(system: System) -> list[tuple[int, int]]:
-    return [(worker.pid, worker.restarts) for worker in system.supervisor.state.workers]
-
-
 def requeue(settings: Settings, places: Sequence[Coordinates]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipeline", "dead-letters", "requeue", *map(str, places)]
     return subprocess.run(
         command, env=environment_of(settings), capture_output=True, text=True, timeout=60, check=False
     )
-
-
-@pytest.fixture(scope="module")
-def call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
-    return clip(assets.calls()[2], 14.0, tmp_path_factory.mktemp("calls"))
-
-
-@pytest.fixture(scope="module")
-def expected(call: assets.DemoCall) -> dict[str, Any]:
-    document = replayed(Replay(Settings()), call)
-    assert len(document["segments"]) >= 3
-    assert document["degraded"] == []
-    return document
-
-
-@pytest.fixture(scope="module")
-def system(kafka: Kafka) -> Iterator[System]:
-    settings = kafka.ready(topics__partitions=1, kafka__session_timeout_seconds=6)
-    with running(settings) as running_system:
-        yield running_system
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +219,7 @@ def at_rest(system: System, call: assets.DemoCall) -> str:
 def test_poison_in_the_middle_of_a_call(
     system: System, call: assets.DemoCall, expected: dict[str, Any], name: str
 ) -> None:
-    settings, before, poisoned, beside = system.settings, processes(system), f"into-{name}", f"beside-{name}"
+    settings, before, poisoned, beside = system.settings, system.processes(), f"into-{name}", f"beside-{name}"
     feeds = [HalfFed(settings, call, call_id) for call_id in (poisoned, beside)]
     known = len(letters_of(settings))
     for feed in feeds:
@@ -260,7 +234,7 @@ def test_poison_in_the_middle_of_a_call(
     assert marks_of(whole(system, poisoned).degraded) == marks(list(owed), poisoned)
     whole(system, beside)
     assert comparable(letters_of(settings)[known:]) == owed
-    assert processes(system) == before
+    assert system.processes() == before
 
 
 def test_a_position_that_no_call_can_have_reached_is_refused(
@@ -291,7 +265,7 @@ def test_the_sink_refuses_what_is_out_of_place(system: System, at_rest: str, kin
 def test_a_requeued_record_that_nobody_can_use_is_rejected_again(
     system: System, call: assets.DemoCall, expected: dict[str, Any]
 ) -> None:
-    settings, before, call_id = system.settings, processes(system), "requeued"
+    settings, before, call_id = system.settings, system.processes(), "requeued"
     feed = HalfFed(settings, call, call_id)
     known = len(letters_of(settings))
     feed.first_half()
@@ -322,7 +296,7 @@ def test_a_requeued_record_that_nobody_can_use_is_rejected_again(
     count = known + owed.total() + owed_again.total()
     wait_for(lambda: len(letters_of(settings)) >= count, SECONDS, "every stage has rejected it again")
     assert comparable(letters_of(settings)[known:]) == owed + owed_again
-    assert processes(system) == before
+    assert system.processes() == before
     after = whole(system, call_id)
     assert replace(after, degraded=was.degraded) == was
     # The stages have said that the call has ended; the sink alone can still mark it.

@@ -52,10 +52,6 @@ def system(kafka: Kafka, registry: RegistryServer) -> Iterator[System]:
         yield running_system
 
 
-def processes(system: System) -> list[tuple[int, int]]:
-    return [(worker.pid, worker.restarts) for worker in system.supervisor.state.workers]
-
-
 def put(system: System, name: str, key: bytes, *, count: int = 1) -> None:
     producer = Producer({"bootstrap.servers": system.settings.kafka.bootstrap_servers})
     for _ in range(count):
@@ -75,7 +71,7 @@ def questions(registry: RegistryServer) -> int:
 def test_a_call_goes_on_beside_one_that_waits_for_the_registry(
     system: System, registry: RegistryServer, call: assets.DemoCall, expected: dict[str, Any]
 ) -> None:
-    before, feed = processes(system), HalfFed(system.settings, call, "beside")
+    before, feed = system.processes(), HalfFed(system.settings, call, "beside")
     feed.first_half()
     registry.failure = (503, b"")
     for name in STAGES:
@@ -92,17 +88,17 @@ def test_a_call_goes_on_beside_one_that_waits_for_the_registry(
         put(system, name, b"more-garbage", count=100)
     wait_for(lambda: len(rejected(system, "more-garbage")) == 10 * len(owed), SECONDS, "nobody asks again")
     assert questions(registry) == asked
-    assert processes(system) == before
+    assert system.processes() == before
 
 
 def test_records_without_a_call_are_buried_by_the_hundred(
     system: System, call: assets.DemoCall, expected: dict[str, Any]
 ) -> None:
     """One after the other, at a round trip each, would take minutes."""
-    before = processes(system)
+    before = system.processes()
     put(system, "call.audio", b"\xff", count=5000)
     system.feed([("behind", call)])
     assert system.transcript("behind") == expected
     assert rejected(system, None) == ["vad"] * 5000
-    assert processes(system) == before
+    assert system.processes() == before
     wait_for(lambda: committed_offset(system.settings, "vad", "call.audio") > 5000, SECONDS, "they are released")
