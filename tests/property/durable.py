@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.core.errors import StaleStateError
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import CallAnnotation, LaneState, Started
-from tests.fakes import CODEC, Call, Said, Stage, passed, step
+from tests.fakes import CODEC, Call, Said, Stage, passed, run_chain, said, step
 
 EXAMPLES = int(os.environ.get("CALLSCRIBE_TEST_EXAMPLES", "6"))  # 200 or more to hunt, drawn anew in each run
 
@@ -26,6 +26,17 @@ BOUNDED = settings(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+PLAIN = Call(script={0: said("one two three.", at=0.4) + said("four five.", at=2.6)}, seconds=4.0)
+
+
+def log_of(call: Call, name: str) -> list[Any]:
+    """Return what a stage reads of a call."""
+    if name == "vad":
+        return call.records()
+    chain = run_chain(call)
+    return chain.annotations if name == "assemble" else chain.outputs["vad"]
 
 
 def identity(record: Any) -> tuple[str, int, int]:

@@ -15,9 +15,9 @@ from pipeline.core.contract import Engine
 from pipeline.core.passing import CRASHED
 from pipeline.sink.coverage import Coverage
 from schemas.records import Interrupted
-from tests.fakes import Call, Stage, outputs_of, run, run_chain, said, stages, words_of
+from tests.fakes import Call, Stage, outputs_of, run, said, stages, words_of
 from tests.positions import place_of
-from tests.property.durable import BOUNDED, Crash, Durable, assert_same, by_lane, calls, crashes
+from tests.property.durable import BOUNDED, Crash, Durable, assert_same, by_lane, calls, crashes, log_of
 from tests.property.test_coverage import account
 
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -27,10 +27,6 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 NAMES = st.sampled_from(["vad", "asr"])
 MAX_DEATHS = 3
-
-
-def log_of(call: Call, name: str) -> list[Any]:
-    return call.records() if name == "vad" else run_chain(call).outputs["vad"]
 
 
 def segments_of(call: Call, name: str, written: Sequence[Any]) -> list[Any]:

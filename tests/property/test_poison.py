@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 
 from schemas import release
 from schemas.codec import CodecError
-from tests.fakes import CODEC, Call, run_chain, said, stages, step
-from tests.property.durable import BOUNDED, EXAMPLES
-
-PLAIN = Call(script={0: said("one two three.", at=0.4) + said("four five.", at=2.6)}, seconds=4.0)
+from tests.fakes import CODEC, stages, step
+from tests.property.durable import BOUNDED, EXAMPLES, PLAIN, log_of
 
 
 @cache
-def log_of(name: str) -> tuple[Any, ...]:
-    chain = run_chain(PLAIN)
-    return tuple({"vad": PLAIN.records(), "assemble": chain.annotations}.get(name, chain.outputs["vad"]))
+def plain_log(name: str) -> tuple[Any, ...]:
+    return tuple(log_of(PLAIN, name))
 
 
 NUMBERS = st.sampled_from([2**63 - 1, 2**62, 2**49, 2**48 - 1, 2**40, -(2**63), -1, 0, 1, 8_000])
@@ -30,7 +27,7 @@ NUMBERS = st.sampled_from([2**63 - 1, 2**62, 2**49, 2**48 - 1, 2**40, -(2**63), 
 @given(name=st.sampled_from(["vad", "asr", "diarize", "assemble"]), data=st.data())
 def test_any_decodable_record_is_used_or_poison(name: str, data: st.DataObject) -> None:
     """An exception, or an output that cannot be encoded, would end the worker again and again."""
-    log, stage = list(log_of(name)), stages(PLAIN)[name]
+    log, stage = list(plain_log(name)), stages(PLAIN)[name]
     at = data.draw(st.integers(0, len(log) - 1))
     for _ in range(data.draw(st.integers(1, 3))):
         names = [item.name for item in fields(log[at]) if item.name != "call_id"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,14 +10,9 @@ from hypothesis import strategies as st
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import CallAudio
 from tests.fakes import Call, outputs_of, run, run_chain, stages, step, transcript, words_of
-from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, calls, crashes
+from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, calls, crashes, log_of
 
 NAMES = st.sampled_from(["vad", "asr", "diarize", "assemble"])
-
-
-def log_of(call: Call, name: str) -> list[Any]:
-    chain = run_chain(call)
-    return {"vad": call.records(), "assemble": chain.annotations}.get(name, chain.outputs["vad"])
 
 
 @BOUNDED

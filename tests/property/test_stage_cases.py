@@ -15,9 +15,7 @@ from pipeline.asr.policies.alignatt import AlignAtt
 from pipeline.asr.policies.base import Memory
 from schemas.records import CallAnnotation, Gap, Started, Word, Words
 from tests.fakes import CALL, CODEC, VAD, Call, outputs_of, run, run_chain, said, stages, step, transcript, words_of
-from tests.property.durable import BOUNDED, calls
-
-PLAIN = Call(script={0: said("one two three.", at=0.4) + said("four five.", at=2.6)}, seconds=4.0)
+from tests.property.durable import BOUNDED, PLAIN, calls
 
 
 def held_at_most(call: Call, name: str, **configs: Any) -> int:

@@ -13,14 +13,7 @@ from pipeline.assemble.logic import AssembleLogic
 from pipeline.core.contract import Lane
 from schemas.records import CallAnnotation, Interrupted, Settings, Turn, Turns, Word, Words
 from tests.fakes import ASSEMBLE, CALL, CODEC, Call, outputs_of, run, run_chain, said, stages
-from tests.property.durable import Crash, disturbed
-
-PLAIN = Call(script={0: said("one two three.", at=0.4) + said("four five.", at=2.6)}, seconds=4.0)
-
-
-def log_of(call: Call, name: str) -> list[Any]:
-    chain = run_chain(call)
-    return {"vad": call.records(), "assemble": chain.annotations}.get(name, chain.outputs["vad"])
+from tests.property.durable import PLAIN, Crash, disturbed, log_of
 
 
 @pytest.mark.parametrize("at", range(30))
