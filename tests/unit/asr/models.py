@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.asr.hypothesis import AsrWork
 from pipeline.asr.profiles import ModelProfile
-from pipeline.demo.assets import WHISPER_TOKENIZER
+from pipeline.demo.assets import MODEL, WHISPER_TOKENIZER
 
 POSITIONS = 448
 SPECIAL = ("startoftranscript", "en", "translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
@@ -51,6 +51,14 @@ def make_model(
     spec.validate()
     spec.optimize(quantization="float32")
     spec.save(str(folder))
+    return folder
+
+
+def shipped_model(folder: Path) -> Path:
+    """Link the shipped model, without its card, into a new folder, and return that."""
+    folder.mkdir()
+    for name in ("model.bin", "config.json", "tokenizer.json", "vocabulary.json"):
+        (folder / name).symlink_to(MODEL / name)
     return folder
 
 

@@ -9,9 +9,8 @@ import pytest
 from pipeline.asr.catalogue import catalogue, check_language, check_names, kept, offered
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.core.languages import LANGUAGES
-from pipeline.demo.assets import MODEL
 from pipeline.runtime.settings import AsrSettings
-from tests.unit.asr.models import make_model
+from tests.unit.asr.models import make_model, shipped_model
 
 
 def settings(**changes: Any) -> AsrSettings:
@@ -20,12 +19,7 @@ def settings(**changes: Any) -> AsrSettings:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The shipped model without its card, under another name."""
-    target = tmp_path / "other"
-    target.mkdir()
-    for name in ("model.bin", "config.json", "tokenizer.json", "vocabulary.json"):
-        (target / name).symlink_to(MODEL / name)
-    return target
+    return shipped_model(tmp_path / "other")
 
 
 def test_the_default_is_the_shipped_model_with_what_its_card_says() -> None:

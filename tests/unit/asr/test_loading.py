@@ -14,18 +14,14 @@ from pipeline.asr import loading
 from pipeline.asr.loading import digest_of, download_model, resolve_model
 from pipeline.core.errors import NotReadyError
 from pipeline.demo.assets import MODEL
+from tests.unit.asr.models import shipped_model
 
 WAYS = ("(1)", "--model small", "(2)", "--model ./folder", "(3)", "--model demo")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A complete model folder without a card."""
-    target = tmp_path / "my-model"
-    target.mkdir()
-    for name in ("model.bin", "config.json", "tokenizer.json", "vocabulary.json"):
-        (target / name).symlink_to(MODEL / name)
-    return target
+    return shipped_model(tmp_path / "my-model")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pipeline.ingest.options import feed_options
 from pipeline.replay import Replay
 from pipeline.runtime.settings import Settings
 from schemas.records import CallAudio, CallSegment
-from tests.unit.asr.models import make_model, window
+from tests.unit.asr.models import make_model, shipped_model, window
 
 SECONDS = 6.0
 
@@ -131,10 +131,9 @@ def test_models_that_vanish_are_fatal_when_they_are_needed(folders: dict[str, st
 
 def damaged(folder: Path, size: int) -> str:
     """Return a copy of the shipped model, without its card, whose weights end after ``size`` bytes."""
-    folder.mkdir()
-    for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-        (folder / name).symlink_to(MODEL / name)
-    (folder / "model.bin").write_bytes((MODEL / "model.bin").read_bytes()[:size])
+    weights = shipped_model(folder) / "model.bin"
+    weights.unlink()
+    weights.write_bytes((MODEL / "model.bin").read_bytes()[:size])
     return str(folder)
 
 
