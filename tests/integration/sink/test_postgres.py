@@ -10,10 +10,9 @@ import pytest
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.sink.logic import plan
 from pipeline.sink.stores import open_store
-from pipeline.sink.stores.base import Store
 from tests.integration.postgres import PASSWORD, PostgresServer
 from tests.unit.sink.records_of_calls import whole_call
-from tests.unit.sink.stores.suite import Open, StoreSuite
+from tests.unit.sink.stores.suite import Open, StoreSuite, opening
 
 pytestmark = pytest.mark.integration
 NUMBERS = itertools.count()
@@ -30,15 +29,8 @@ def url(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def open_it(url: str) -> Iterator[Open]:
-    opened: list[Store] = []
-
-    def open_one(*, create: bool = True) -> Store:
-        opened.append(open_store(url, Path("/nowhere"), create=create))
-        return opened[-1]
-
-    yield open_one
-    for store in opened:
-        store.close()
+    with opening(url, Path("/nowhere")) as open_one:
+        yield open_one
 
 
 class TestPostgres(StoreSuite):

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import pytest
 
 from pipeline.core.errors import NotReadyError, PoisonError
 from pipeline.sink.logic import plan
-from pipeline.sink.stores import sql
+from pipeline.sink.stores import open_store, sql
 from pipeline.sink.stores.base import Store
 from pipeline.sink.transcript import Transcript
 from tests.unit.sink.records_of_calls import degraded, ended, gap, segment, started, whole_call
 
 Open = Callable[..., Store]
+
+
+@contextmanager
+def opening(url: str, work_folder: Path) -> Iterator[Open]:
+    """Give what opens the store at ``url``; every connection is closed behind the block."""
+    with ExitStack() as opened:
+
+        def open_one(*, create: bool = True) -> Store:
+            return opened.enter_context(closing(open_store(url, work_folder, create=create)))
+
+        yield open_one
 
 
 class StoreSuite:

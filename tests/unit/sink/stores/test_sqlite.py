@@ -9,22 +9,14 @@ import pytest
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.sink.logic import plan
 from pipeline.sink.stores import open_store
-from pipeline.sink.stores.base import Store
 from tests.unit.sink.records_of_calls import started, whole_call
-from tests.unit.sink.stores.suite import Open, StoreSuite
+from tests.unit.sink.stores.suite import Open, StoreSuite, opening
 
 
 @pytest.fixture
 def open_it(tmp_path: Path) -> Iterator[Open]:
-    opened: list[Store] = []
-
-    def open_one(*, create: bool = True) -> Store:
-        opened.append(open_store("", tmp_path, create=create))
-        return opened[-1]
-
-    yield open_one
-    for store in opened:
-        store.close()
+    with opening("", tmp_path) as open_one:
+        yield open_one
 
 
 class TestSqlite(StoreSuite):
