@@ -18,13 +18,13 @@ from schemas.records import LaneState
 from topics import topic
 
 
-def records_of(settings: Settings, name: str, start: int = 0) -> list[Any]:
-    """Return the records that a topic of one partition holds from ``start`` on."""
+def records_of(settings: Settings, name: str, start: int = 0, *, partition: int = 0) -> list[Any]:
+    """Return the records that a topic's partition holds from ``start`` on."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap_servers(settings), "group.id": "t", "enable.auto.commit": False}
     )
     try:
-        place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, start)
+        place = TopicPartition(topic(name).full_name(settings.topics.prefix), partition, start)
         first, end = consumer.get_watermark_offsets(place, timeout=10)
         place.offset = max(start, first)
         if place.offset >= end:

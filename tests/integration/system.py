@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import soundfile
 
@@ -112,6 +113,15 @@ def clip(call: assets.DemoCall, seconds: float, folder: Path) -> assets.DemoCall
     soundfile.write(path, audio[: int(seconds * rate)], rate, subtype="ULAW")
     events = tuple(event for event in call.events if event.end_seconds <= seconds)
     return replace(call, path=path, events=events)
+
+
+def looped(call: assets.DemoCall, seconds: float, folder: Path) -> assets.DemoCall:
+    """Return a shipped call again and again: two people who talk without end."""
+    audio, rate = soundfile.read(call.path, dtype="int16")
+    samples = round(seconds * rate)
+    path = folder / f"{call.name}-{seconds:g}.wav"
+    soundfile.write(path, np.tile(audio, (-(-samples // len(audio)), 1))[:samples], rate, subtype="ULAW")
+    return replace(call, path=path, events=())
 
 
 def replayed(replay: Replay, call: assets.DemoCall) -> dict[str, Any]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
 from pipeline.demo import assets
 from pipeline.runtime.settings import Settings
@@ -16,7 +13,7 @@ from schemas.codec import Codec
 from schemas.records import CallSegment
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import records_of
-from tests.integration.system import System, wait_for_words
+from tests.integration.system import System, looped, wait_for_words
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -30,12 +27,7 @@ WRITERS = {"vad": "call.speech", "asr": "call.annotations", "assemble": "call.se
 @pytest.fixture(scope="module")
 def long_call(tmp_path_factory: pytest.TempPathFactory) -> assets.DemoCall:
     """Two people who talk without end."""
-    shipped = assets.calls()[0]
-    audio, rate = soundfile.read(shipped.path, dtype="int16")
-    samples = BACKLOG_SECONDS * rate
-    path = tmp_path_factory.mktemp("long") / "long.wav"
-    soundfile.write(path, np.tile(audio, (-(-samples // len(audio)), 1))[:samples], rate, subtype="ULAW")
-    return replace(shipped, path=path, events=())
+    return looped(assets.calls()[0], BACKLOG_SECONDS, tmp_path_factory.mktemp("long"))
 
 
 def keys(settings: Settings, name: str) -> list[str]:
