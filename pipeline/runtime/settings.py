@@ -227,7 +227,9 @@ class RuntimeSettings(Section):
     threads: int = Field(0, ge=0, description="Inference threads of a worker; 0: one per core")
     commit_interval_seconds: float = Field(1.0, gt=0)
     stream_buffer_records: int = Field(512, ge=64)
-    pending_records: int = Field(16_384, ge=64, description="Records in memory that wait for compute, per worker")
+    pending_records: int = Field(
+        16_384, ge=64, description="Records in memory that wait for compute, per worker; its partitions share them"
+    )
     pending_mb: int = Field(64, ge=8, description="Their size; a worker with a backlog takes about twice that")
     max_deaths: int = Field(
         3, ge=1, description="A record that has ended the process so often goes to the dead letters"

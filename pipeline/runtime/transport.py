@@ -3,11 +3,15 @@
 Faust asks the broker for every record as it comes, and takes each through a dozen calls of its own. With many live calls that is most
 of a worker's time, and much of the broker's. Here the broker collects for some milliseconds, and what a fetch brought of the stage's
 input goes to the stage's agent as one event. What may be committed, the worker says; Faust's acknowledgements are not used.
+
+A partition whose share of the worker's room is taken is not read: what was fetched of it (9 MB at most) stays with aiokafka's fetcher,
+which fetches nothing more of it meanwhile, and goes on with the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +22,11 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types.tuples import TP
 
 from pipeline.runtime.attempts import terminated
+from pipeline.runtime.room import FairRoom
 
 MIN_FETCH_BYTES = 4 * 1024 * 1024  # in effect: wait for the time, not for the size
 COMMIT_SECONDS = 5.0  # the next one comes in a second
+STEP = 16  # records that are read between two looks at the room
 CHUNK = 64  # records of a changelog delivered before other tasks get their turn
 
 
@@ -45,6 +51,30 @@ def batch_fetches(app: Any, *, topic: str, wait_seconds: float) -> None:
     app.transport.Consumer = type("BatchingConsumer", (_BatchingConsumer,), attributes)
 
 
+class _Wanted:
+    """The partitions to read, as aiokafka's fetcher asks for them: again and again while it waits. Those without room are left out."""
+
+    def __init__(self, active: set[TP] | None, topic: str, room: FairRoom | None) -> None:
+        self._active = active  # changes while this is asked
+        self._topic = topic
+        self._room = room
+        self._taken: dict[int, tuple[int, int]] = {}  # records and bytes of partitions, on their way into the room
+
+    def __contains__(self, tp: TopicPartition) -> bool:
+        if self._active is not None and tp not in self._active:
+            return False
+        if self._room is None or tp.topic != self._topic:
+            return True
+        return not self._room.is_full(tp.partition, *self._taken.get(tp.partition, (0, 0)))
+
+    def take(self, tp: TopicPartition, records: Sequence[Any]) -> None:
+        """Count what was read."""
+        if tp.topic == self._topic:
+            count, size = self._taken.get(tp.partition, (0, 0))
+            read = sum(len(record.value or b"") for record in records)
+            self._taken[tp.partition] = count + len(records), size + read
+
+
 class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that owns the aiokafka consumer."""
 
@@ -55,6 +85,42 @@ class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             consumer._fetch_min_bytes = MIN_FETCH_BYTES
             consumer._fetch_max_wait_ms = wait_ms
         return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP] | None,
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> dict[TP, list[Any]]:
+        """Return what was fetched of partitions with room, of each up to its share and fewer than ``STEP`` records more.
+
+        Waits for ``timeout`` where there is nothing, or no room: `look_again` ends that wait.
+        """
+        found: dict[TP, list[Any]] = {}
+        wanted = _Wanted(active_partitions, self.consumer.input_topic, self.consumer.room)
+        left = max_records or STEP
+        while left > 0:
+            step = await super()._fetch_records(consumer, wanted, timeout, min(STEP, left))
+            if not step:
+                break
+            for tp, records in step.items():
+                found.setdefault(tp, []).extend(records)
+                wanted.take(tp, records)
+                left -= len(records)
+            timeout = 0
+        return found
+
+    def look_again(self) -> None:
+        """Have a read that waits look at the room again. Called from the worker's thread."""
+        with contextlib.suppress(RuntimeError):  # the thread's loop has ended
+            self.thread_loop.call_soon_threadsafe(self._look_again)
+
+    def _look_again(self) -> None:
+        fetcher: Any = None if self._consumer is None else self._consumer._fetcher
+        if fetcher is not None:
+            for waiter in fetcher._fetch_waiters:
+                fetcher._notify(waiter)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every partition to its committed offset; return the offsets."""
@@ -105,6 +171,7 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.room: FairRoom | None = None
         self.released: dict[TP, int] = {}
         self.remembered: Callable[[TP, int], str] = lambda tp, offset: ""
 
@@ -112,6 +179,11 @@ class _BatchingConsumer(Consumer):  # type: ignore[misc]
         return _BatchingThread(self, loop=self.loop, beacon=self.beacon)
 
     # -- reading -------------------------------------------------------------------------------------------------
+
+    def read_into(self, room: FairRoom) -> None:
+        """Read of the input what ``room`` has room for."""
+        self.room = room
+        room.freed = self._thread.look_again
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Read and deliver until the consumer or its fetcher stops, as `faust.transport.consumer.Consumer` does.

@@ -36,7 +36,7 @@ from pipeline.runtime.outbox import Outbox
 from pipeline.runtime.positions import Positions
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.retention import RetentionWatch
-from pipeline.runtime.room import Room
+from pipeline.runtime.room import FairRoom
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import Fetched
 from schemas.codec import Codec
@@ -108,7 +108,7 @@ class StageWorker:
         self._ends: dict[int, int] = {}  # of the input, at the sweep before
         self._taking_over = asyncio.Lock()
         self._retention = RetentionWatch(topics.topic(spec.input))
-        self._room = Room(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
+        self._room = FairRoom(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
 
     def attach(self) -> None:
         """Register the agent, the rebalance signals and the timer with the app."""
@@ -135,6 +135,8 @@ class StageWorker:
                 self._positions.listen()
                 await self._care.begin(self._settings.runtime.max_deaths)
                 app.consumer.remembered = self._care.remembered
+                self._room.share_out(len(self._care.starts))
+                app.consumer.read_into(self._room)
             except Exception as error:
                 exit_hard(error)
 
@@ -160,7 +162,7 @@ class StageWorker:
             yield
 
     async def _accept(self, fetched: Fetched) -> None:
-        """Give the records of a fetch to their calls; waits while too many are in memory."""
+        """Give the records of a fetch to their calls. What the room has none for is not read."""
         if fetched.generation < self._generation or fetched.generation <= self._closed_generation:
             return  # delivered before a rebalance: it will be delivered again
         await self._take_over(fetched.generation)
@@ -189,10 +191,7 @@ class StageWorker:
                 if self._ledgers is not ledgers or not await self._care.take_in_hand(is_alone and record, ledgers):
                     return
             size = len(record.value or b"")
-            await self._room.enter(size)
-            if self._ledgers is not ledgers:
-                self._room.leave(size)
-                return
+            self._room.enter(record.partition, size)
             call = self._call(call_id, record.partition)
             call.inside.append(size)
             call.inbox.put_nowait(record)
@@ -310,8 +309,7 @@ class StageWorker:
             exit_hard(error)
 
     def _leave(self, call: _Call, count: int) -> None:
-        for size in call.inside[:count]:
-            self._room.leave(size)
+        self._room.leave(call.partition, call.inside[:count])
         del call.inside[:count]
 
     # -- release -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Clocks of a worker: its own pulse, how long calls are silent, how old records are. Room in memory."""
+"""Clocks of a worker: its own pulse, how long calls are silent, how old records are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import topics
 from pipeline.runtime.idle import Silence
 from pipeline.runtime.pulse import BEATS, Pulse, clock
 from pipeline.runtime.retention import AGAIN_SECONDS, RetentionWatch
-from pipeline.runtime.room import Room
 
 
 class Clock:
@@ -86,29 +85,3 @@ def test_old_records_are_warned_of_once_a_minute() -> None:
     now.now += AGAIN_SECONDS
     assert watch.look(now_ms - half_ms)
     assert not RetentionWatch(replace(topic, retention_ms=-1), clock=now).look(1)  # kept for ever
-
-
-def test_room_is_given_by_number_and_by_size() -> None:
-    async def work() -> None:
-        room = Room(records=3, size_bytes=100)
-        await room.enter(500)  # one is always let in
-        waiting = asyncio.ensure_future(room.enter(10))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        room.leave(500)
-        await waiting
-        await room.enter(10)
-        await room.enter(10)
-        full = asyncio.ensure_future(room.enter(0))
-        empty = asyncio.ensure_future(room.empty())
-        await asyncio.sleep(0)
-        assert room.is_full
-        assert not full.done()
-        for _ in range(3):
-            room.leave(10)
-        await full
-        room.leave(0)
-        await empty
-        assert (room.inside, room.inside_bytes) == (0, 0)
-
-    asyncio.run(asyncio.wait_for(work(), 10))
