@@ -22,6 +22,11 @@ MAIN_CLASS = "kafka.Kafka"
 POLL_SECONDS = 0.05
 FORMAT_TIMEOUT_SECONDS = 60.0
 JVM_OPTIONS = ("-XX:+UseSerialGC",)  # one collector thread
+INITIAL_HEAP_MB = 128
+# The heap is in memory from the start. Otherwise its old generation fills with what has died, page by page for hours, before it is
+# tidied. It grows only where less than a fifth of it is free then; with the default of two fifths it grew by 27 MB under
+# the records of two hours of 20 calls, with 60 MB in use.
+STEADY = ("-XX:+AlwaysPreTouch", "-XX:MinHeapFreeRatio=20")
 QUICK = "-XX:TieredStopAtLevel=1"  # without the optimising compiler: quick to start rather than fast for hours
 LOG_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -33,7 +38,7 @@ LOG_OPTIONS = (
 
 def broker_command(*, java: Path, jars: Path, heap_mb: int, is_quick: bool, properties: Path) -> list[str]:
     """Return the command line of one Kafka node."""
-    heap = (f"-Xms{min(heap_mb, 128)}m", f"-Xmx{heap_mb}m")
+    heap = (f"-Xms{min(heap_mb, INITIAL_HEAP_MB)}m", f"-Xmx{heap_mb}m", *STEADY)
     options = (*heap, *JVM_OPTIONS, *((QUICK,) if is_quick else ()), *LOG_OPTIONS)
     return [str(java), *options, "-cp", f"{jars}/*", MAIN_CLASS, str(properties)]
 

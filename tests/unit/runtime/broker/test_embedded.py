@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.runtime.broker import EmbeddedBroker, ports, process
 from pipeline.runtime.broker.config import properties_text, server_properties
+from pipeline.runtime.broker.java import find_java
 from pipeline.runtime.broker.state import FILE, Node, State, new_cluster_id, read_state, write_state
 from pipeline.runtime.settings import Settings
 
@@ -67,6 +70,22 @@ def test_only_a_kafka_with_these_properties_is_ours(tmp_path: Path) -> None:
     assert not process.is_node(os.getpid(), tmp_path / "node-1.properties")
     assert not process.is_node(None, tmp_path)
     process.stop([(os.getpid(), tmp_path)], grace_seconds=0.1)  # a strange pid is left alone: we are still here
+
+
+def test_the_heap_is_in_memory_from_the_start_and_seldom_grows(tmp_path: Path) -> None:
+    """Else a broker's memory grows for hours, by what has died in its heap; the JVM tells what it made of the command."""
+    java = find_java().executable
+    command = process.broker_command(
+        java=java, jars=tmp_path, heap_mb=512, is_quick=False, properties=tmp_path / "node-1.properties"
+    )
+    flags = command[1 : command.index("-cp")]
+    shown = subprocess.run(
+        [java, *flags, "-XX:+PrintFlagsFinal", "-version"], capture_output=True, text=True, check=True
+    )
+    found = dict(re.findall(r"(\w+) += (\w+)", shown.stdout))
+    assert found["AlwaysPreTouch"] == "true"
+    assert found["MinHeapFreeRatio"] == "20"
+    assert (found["InitialHeapSize"], found["MaxHeapSize"]) == (str(128 * 2**20), str(512 * 2**20))
 
 
 def test_ports() -> None:
