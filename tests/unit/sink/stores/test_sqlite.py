@@ -80,3 +80,11 @@ def test_what_was_committed_survives_a_power_failure(tmp_path: Path) -> None:
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     store.close()
+
+
+def test_a_small_part_of_the_file_is_kept_in_memory(tmp_path: Path) -> None:
+    """SQLite's default of 2 MB would fill with every row that is written, in the process of the sink as in those that read."""
+    store = open_store("", tmp_path)
+    connection = store._connection  # type: ignore[attr-defined]
+    assert connection.execute("PRAGMA cache_size").fetchone() == (-512,)  # kilobytes
+    store.close()
