@@ -51,6 +51,11 @@ class Account:
     refused: tuple[Rejected, ...] = ()
     waiting: tuple[Stretch, ...] = ()
 
+    @property
+    def heard_to(self) -> int:
+        """Return the sample up to which everything is said."""
+        return max([self.accounted, self.silent_to, *(stretch.end for stretch in self.waiting)])
+
     def hear(self, words: Words) -> Account:
         """Take in what asr says of an utterance."""
         heard = replace(self, refused=self.refused + words.rejected)

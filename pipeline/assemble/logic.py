@@ -126,15 +126,13 @@ class AssembleLogic:
             )
             after.append(Draft(kind="watermark", start_sample=record.start_sample))
         elif record.gap is not None and record.stage == "asr":
-            stretch = Stretch(record.kind, record.start_sample, record.gap.end_sample, reason=record.gap.reason)
-            if record.kind == "gap":
-                after.append(Draft(kind="gap", start_sample=record.start_sample, body={"gap": record.gap}))
-            state = replace(
-                state,
-                closed_utterance=_last_utterance(state),
-                gaps=state.gaps + 1,
-                account=state.account.behind(stretch),
-            )
+            start = max(record.start_sample, state.account.heard_to)
+            if start < record.gap.end_sample:
+                stretch = Stretch(record.kind, start, record.gap.end_sample, reason=record.gap.reason)
+                if record.kind == "gap":
+                    after.append(Draft(kind="gap", start_sample=start, body={"gap": record.gap}))
+                state = replace(state, gaps=state.gaps + 1, account=state.account.behind(stretch))
+            state = replace(state, closed_utterance=_last_utterance(state))
         is_end = record.kind == "ended"
         if is_end:
             state = replace(state, closed_utterance=_last_utterance(state))

@@ -9,7 +9,7 @@ from typing import Any, Generic
 
 from pipeline.core.contract import Draft, FeedLogic, Lane, LaneLogic, R, S, Snapshot, W
 from pipeline.core.errors import FatalError, PoisonError
-from pipeline.core.feeds import Place, has_seen, idle_record, last_record
+from pipeline.core.feeds import Place, has_seen, idle_record
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.codec import CodecError, upgraded_plain
 from schemas.records import CallAudio, LanePosition, LaneState
@@ -252,18 +252,5 @@ def silence_of(lanes: Mapping[int, LaneEntry[S]], call_id: str, epoch: int, *, c
         stage=clock,
         sequence=control.next_control.get(clock, 0),
         next_sequence=counts_of(lanes, writer),
-        place=(sample, control.rate, time_ms),
-    )
-
-
-def end_of(lanes: Mapping[int, LaneEntry[S]], call_id: str, epoch: int, *, place: Place, writer: str) -> CallAudio:
-    """Return the record that ends the call at ``place`` for the ``writer``, who never will."""
-    control = lanes[CALL_CHANNEL]
-    sample, time_ms = control.anchor or (0, 0)
-    return last_record(
-        call_id,
-        epoch=epoch,
-        sequence=control.next_control.get(writer, 0),
-        end_samples=place.end_samples,
         place=(sample, control.rate, time_ms),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.ids import CALL_CHANNEL
-from schemas.records import CallAudio, Ended, FeedEpoch, Interrupted
+from schemas.records import CallAudio, FeedEpoch, Interrupted
 
 MAX_EPOCHS = 8  # feeds that took the call since the oldest record a lane may need again
 LIVE, PAUSED, INTERRUPTED = "live", "paused", "interrupted"
@@ -68,12 +68,17 @@ class FeedWatch:
         epoch = getattr(record, "feed_epoch", 0)
         if epoch <= self.epoch:
             return False
-        self.epochs = [*self.epochs, FeedEpoch(epoch=epoch, offset=offset)][-MAX_EPOCHS:]
+        self.give(epoch, offset)
         return True
 
     def is_ended_by(self, record: Any) -> bool:
         """Return whether the feed that holds the call ends it. One that took over may have counted its records on from too low."""
         return bool(record.kind == "ended" and record.feed_epoch >= self.epoch)
+
+    def give(self, epoch: int, offset: int) -> None:
+        """Note that the feed of ``epoch`` holds the call, from ``offset`` on."""
+        if epoch > self.epoch:
+            self.epochs = [*self.epochs, FeedEpoch(epoch=epoch, offset=offset)][-MAX_EPOCHS:]
 
     def follow(self, kind: str) -> None:
         """Note what a control record says of the feed."""
@@ -107,29 +112,6 @@ def idle_record(
         stage=stage,
         next_sequence={str(channel): count for channel, count in sorted(next_sequence.items())},
         interrupted=Interrupted(reason="idle"),
-    )
-
-
-def last_record(
-    call_id: str, *, epoch: int, sequence: int, end_samples: Mapping[int, int], place: tuple[int, int, int]
-) -> CallAudio:
-    """Return the record that ends the call for a feed that never will: ``end_samples`` is the end of the audio that was read, by leg.
-
-    The other parameters are those of `idle_record`. It counts as the feed's own: one that took the call in the meantime goes first.
-    """
-    start_sample, sample_rate_hz, capture_time_ms = place
-    return CallAudio(
-        call_id=call_id,
-        kind="ended",
-        channel=CALL_CHANNEL,
-        sequence=sequence,
-        start_sample=start_sample,
-        sample_rate_hz=sample_rate_hz,
-        capture_time_ms=capture_time_ms,
-        feed_epoch=epoch,
-        ended=Ended(
-            reason=INTERRUPTED, end_samples={str(channel): end for channel, end in sorted(end_samples.items())}
-        ),
     )
 
 

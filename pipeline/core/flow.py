@@ -15,7 +15,7 @@ next stage drops.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -29,7 +29,6 @@ from pipeline.core.entries import (
     agreeing,
     check_repeat,
     counts_of,
-    end_of,
     silence_of,
     standing_place,
 )
@@ -45,6 +44,7 @@ from pipeline.core.passing import (
     check_reach,
     check_sequence,
     copy_of,
+    end_for,
     gap_before,
     gap_to_end,
     is_own_degraded,
@@ -118,6 +118,30 @@ class CallFlow(CallBook[S, W, R]):
         self._settle(effects)
         return effects
 
+    def end_unheard(
+        self, reads: type[Any], offset: int, *, end_samples: Mapping[int, int], reason: str, epoch: int = 0
+    ) -> Generator[W, R, Effects]:
+        """End the call, all records of which were deleted that the stage has not read, its end among them; ``offset`` is below the rest.
+
+        ``reads`` is the envelope of the stage's input, ``end_samples`` the end of the audio by leg, ``epoch`` the feed's that held the
+        call at last. What is missing is a gap. Nothing happens to a call that has not started here, or has ended.
+        """
+        effects = Effects()
+        if self._started is None or self.is_ended:
+            return effects
+        self._feeds.give(epoch, offset)
+        for lane in self._lanes.values():
+            lane.overtaken |= set(self._writers)
+        for writer in self._writers:
+            if writer not in self._ends:
+                ended = end_for(writer, reads, self.call_id, self._lanes, end_samples=end_samples, reason=reason)
+                yield from self._make_up_start(ended, writer, offset, None)
+                self._ends[writer] = (ended, offset, ())
+        first, *_ = self._ends[self._writers[0]]
+        yield from self._end(first, self._writers[0], offset, effects, Way(self._logic.plan, self._logic.apply))
+        self._settle(effects)
+        return effects
+
     def reject(self, offset: int, *, reason: str, topic: str, partition: int, record: Any | None = None) -> Effects:
         """Mark the call degraded by an unusable record at ``offset``: where ``record`` says that it belongs, when it could be decoded."""
         if not self._lanes or self.is_ended:
@@ -143,12 +167,6 @@ class CallFlow(CallBook[S, W, R]):
         if self._started is None or self.is_ended or not is_open or not self._clocks:
             return None
         return silence_of(self._lanes, self.call_id, self.feed_epoch, clock=self._clocks[0], writer=self._writers[0])
-
-    def last_record(self) -> CallAudio | None:
-        """Return the record that ends the call for a feed that broke off and will not come back; None where there is none such."""
-        if self._started is None or self.is_ended or self._feeds.state != INTERRUPTED or not self._clocks:
-            return None
-        return end_of(self._lanes, self.call_id, self.feed_epoch, place=self._place(), writer=self._writers[0])
 
     # -- lanes ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +296,7 @@ class CallFlow(CallBook[S, W, R]):
         return standing_place(logic, self._lanes, self._writers[0])
 
     def _end(self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W, R]) -> Generator[W, R, None]:
-        self._ends[writer] = (record, offset, way.losses)
+        self._ends.setdefault(writer, (record, offset, way.losses))
         if set(self._ends) != set(self._writers):
             return  # not applied yet: after a restart it is read again
         first = self._ends[self._writers[0]][0]
@@ -289,7 +307,8 @@ class CallFlow(CallBook[S, W, R]):
                 gap = gap_to_end(first, lane, self._writers[0])
                 if gap is not None:
                     lane.state = yield from way.take(lane.state, gap, outputs)
-                    lane.output_sequence += OVERTAKEN
+                    if any(draft.kind == "gap" for draft in outputs):  # else the lane had read it all
+                        lane.output_sequence += OVERTAKEN
                 lane.state = yield from way.take(lane.state, first, outputs)
                 effects.outputs += [self._stamp(lane, draft) for draft in outputs]
         control = self._lanes[CALL_CHANNEL]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from pipeline.core.contract import Draft
 from pipeline.core.entries import LaneEntry
 from pipeline.core.errors import PoisonError
 from pipeline.core.ids import CALL_CHANNEL
-from schemas.records import Gap, Started
+from schemas.records import Ended, Gap, Started
 
 LARGEST = 2**48
 # Between two records of a lane: longer than a feed may pause, and than any topic keeps what it cuts.
@@ -124,13 +124,43 @@ def gap_before(record: Any, start: int, *, is_overtaken: bool) -> Any:
 
 
 def gap_to_end(record: Any, lane: LaneEntry[Any], writer: str) -> Any | None:
-    """Return the gap record of a lane that was deleted up to the end of the call, which is ``record``; None where it was not."""
+    """Return the gap record of a lane that may have been deleted up to the end of the call, which is ``record``; None where it was not.
+
+    What of it the lane has read is no gap: that the stage's logic knows.
+    """
     end = 0 if record.ended is None else record.ended.end_samples.get(str(lane.channel), 0)
-    if writer not in lane.overtaken or lane.next_sequence.get(writer, 0) > 0 or end <= lane.begin:
+    if writer not in lane.overtaken or end <= lane.sample:
         return None
     gap = Gap(end_sample=end, reason=DELETED)
-    place = {"channel": lane.channel, "sample_rate_hz": lane.rate, "start_sample": lane.begin}
+    place = {"channel": lane.channel, "sample_rate_hz": lane.rate, "start_sample": lane.sample}
     return _bare(record, kind="gap", gap=gap, **place)
+
+
+def end_for(
+    writer: str,
+    reads: type[Any],
+    call_id: str,
+    lanes: Mapping[int, LaneEntry[Any]],
+    *,
+    end_samples: Mapping[int, int],
+    reason: str,
+) -> Any:
+    """Return the end of a call as ``writer`` would have written it in the envelope ``reads``; ``end_samples`` by leg."""
+    control = lanes[CALL_CHANNEL]
+    ends = [-(-end * control.rate // lanes[channel].rate) for channel, end in end_samples.items() if channel in lanes]
+    sample = max([control.sample, *ends])
+    names = {field.name for field in fields(reads)}
+    return reads(
+        call_id=call_id,
+        kind="ended",
+        channel=CALL_CHANNEL,
+        sequence=control.next_control.get(writer, 0),
+        start_sample=sample,
+        sample_rate_hz=control.rate,
+        capture_time_ms=control.capture_time_ms(sample),
+        ended=Ended(reason=reason, end_samples={str(channel): end for channel, end in sorted(end_samples.items())}),
+        **({"stage": writer} if "stage" in names else {}),
+    )
 
 
 def is_start(record: Any) -> bool:

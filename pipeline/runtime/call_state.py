@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -50,6 +50,16 @@ class Standing:
     taken_at: int
     read_to: CallState | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Return whether everything of the call was written."""
+        return self.state.state == COMPLETE
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether vad has read it to its end, and what follows from it is written, too."""
+        return self.read_to is not None and self.read_to.state == COMPLETE
+
 
 def read_state(settings: Settings, call_id: str, *, codec: Codec | None = None) -> CallState | None:
     """Return the latest state of a call, None when there is none. Raises as `read_standing`."""
@@ -69,16 +79,31 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
     codec = codec or Codec(schema_source(settings))
     found: Standing | None = None
     with state_records(settings, call_id, since=since) as (_, messages):
-        for offset, state in _states(messages, call_id, codec):
-            if state is None:
-                found = None
-            elif found is None or state.feed_epoch > found.state.feed_epoch:
-                found = Standing(state, offset)
-            elif state.feed_epoch == found.state.feed_epoch and found.state.state != COMPLETE:
-                found = replace(found, state=state)
-            if found is not None and state is not None and state.stage and state.feed_epoch == found.state.feed_epoch:
-                found = replace(found, read_to=state)
+        for offset, _, state in _states(messages, {call_id}, codec):
+            found = _next_standing(found, offset, state)
     return found
+
+
+def read_standings(settings: Settings, call_ids: Collection[str]) -> dict[str, Standing | None]:
+    """Return where calls of one partition stand, None where nothing is known of one. Counts and raises as `read_standing`."""
+    found: dict[str, Standing | None] = dict.fromkeys(call_ids)
+    for call_id in list(call_ids)[:1]:
+        with state_records(settings, call_id) as (_, messages):
+            for offset, key, state in _states(messages, set(call_ids), Codec(schema_source(settings))):
+                found[key] = _next_standing(found[key], offset, state)
+    return found
+
+
+def _next_standing(found: Standing | None, offset: int, state: CallState | None) -> Standing | None:
+    """Return where a call stands behind the next record of it, a tombstone where that is None."""
+    if state is None:
+        return None
+    if found is None or state.feed_epoch > found.state.feed_epoch:
+        found = Standing(state, offset)
+    elif state.feed_epoch == found.state.feed_epoch and found.state.state != COMPLETE:
+        found = replace(found, state=state)
+    is_newest = bool(state.stage) and state.feed_epoch == found.state.feed_epoch
+    return replace(found, read_to=state) if is_newest else found
 
 
 @contextmanager
@@ -125,18 +150,22 @@ def _messages(consumer: Consumer, *, position: int, end: int, deadline: float) -
         yield message
 
 
-def _states(messages: Iterable[Message], call_id: str, codec: Codec) -> Iterator[tuple[int, CallState | None]]:
-    """Yield (offset, state) of every record of the call; None for a tombstone."""
-    key = call_id.encode()
+def _states(
+    messages: Iterable[Message], call_ids: Set[str], codec: Codec
+) -> Iterator[tuple[int, str, CallState | None]]:
+    """Yield (offset, call, state) of every record of the calls; None for a tombstone."""
+    keys = {call_id.encode(): call_id for call_id in call_ids}
     for message in messages:
-        if message.key() == key:
+        call_id = keys.get(message.key() or b"")
+        if call_id is not None:
             try:
-                yield message.offset(), codec.decode(message.value(), CallState) if message.value() else None
+                state = codec.decode(message.value(), CallState) if message.value() else None
             except CodecError as error:
                 raise NotReadyError(f"topic call.state: the state of call {call_id} is unreadable: {error}") from None
+            yield message.offset(), call_id, state
 
 
-def _place_of(state: CallState) -> Place:
+def place_of(state: CallState) -> Place:
     """Return where a call stands; what a feed of an earlier version left says no ends."""
     return Place(
         next_sequence={int(channel): sequence for channel, sequence in state.next_sequence.items()},
@@ -152,6 +181,7 @@ class CallOutlet:
         self._settings = settings
         self._producer = AudioProducer(settings)
         self._admission = Admission(settings.ingest.max_lag_seconds, lambda: stage_lags(settings))
+        self._complete: set[str] = set()  # calls that vad has read to their ends: its word on them stands
 
     def delivery(self) -> Delivery:
         """Return where the records of one call go."""
@@ -173,7 +203,7 @@ class CallOutlet:
             raise CallRefusedError(f"call {call_id} is complete already")
         if known is not None and known.state.state == "live" and not take_over:
             raise CallRefusedError(self._is_live(call_id, known.state))
-        place = Place() if known is None else _place_of(known.state)
+        place = Place() if known is None else place_of(known.state)
         if known is None:
             self._admission.admit(call_id)
         epoch = 1 if known is None else known.state.feed_epoch + 1
@@ -205,7 +235,7 @@ class CallOutlet:
             if known is not None and known.read_to is not None:
                 if known.read_to.state == COMPLETE:
                     raise CallRefusedError(f"call {call_id} is complete already")
-                return _place_of(known.read_to)
+                return place_of(known.read_to)
             time.sleep(POLL_SECONDS)
         raise NotReadyError(
             f"where call {call_id} goes on is not known: vad has not read up to this feed; feed it again later"
@@ -222,7 +252,10 @@ class CallOutlet:
     def leave(self, call_id: str, *, state: str, feed_epoch: int, place: Place, started: Started) -> None:
         """Say that the call is complete or interrupted, and where. Raises NotReadyError or FailedError."""
         reach("ingest", "fed")
-        self._write(call_id, state, feed_epoch, place, started)
+        if state == COMPLETE and call_id in self._complete:
+            self._complete.discard(call_id)
+        else:
+            self._write(call_id, state, feed_epoch, place, started)
         reach("ingest", "left")
 
     def close(self) -> None:
@@ -243,6 +276,8 @@ class CallOutlet:
                     raise
                 time.sleep(POLL_SECONDS)
             else:
+                if known is not None and known.is_read:
+                    self._complete.add(call_id)
                 return known is None or known.state.feed_epoch <= grant.feed_epoch
 
     def _write(self, call_id: str, state: str, epoch: int, place: Place, started: Started) -> int:

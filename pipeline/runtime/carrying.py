@@ -16,7 +16,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.lookups import Lookups
 from pipeline.runtime.outbox import Burst, Outbox
 from pipeline.runtime.pulse import Pulse
+from pipeline.runtime.served import Ending
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.starts import CallStarts
 from schemas.codec import Codec, CodecError
@@ -86,7 +87,10 @@ class Carrier:
         self._call_state_name = topics.topic("call.state").full_name(prefix)
 
     async def carry(self, flow: CallFlow[Any, Any, Any], partition: int, records: Sequence[Any]) -> Carried:
-        """Process ``records`` of one call, in order; returns when the broker has all that follows from them."""
+        """Process ``records`` of one call, in order; returns when the broker has all that follows from them.
+
+        `Ending` stands among them where the call is to end without a record.
+        """
         stage = self._spec.name
         reach(stage, "received")
         burst = self._outbox.burst()
@@ -94,7 +98,7 @@ class Carrier:
         carried, has_outputs = Carried(), False
         self.counts["records"] += len(records)
         for record in records:
-            effects = await self._step(flow, record)
+            effects = await (self._end(flow, record) if isinstance(record, Ending) else self._step(flow, record))
             reach(stage, "stepped")
             self._pulse.check()
             has_outputs |= bool(effects.outputs)
@@ -156,6 +160,12 @@ class Carrier:
         await burst.delivered()
         reach(self._spec.name, "idle_written")
 
+    async def _end(self, flow: CallFlow[Any, Any, Any], ending: Ending) -> Effects:
+        steps = flow.end_unheard(
+            self._spec.reads, ending.offset, end_samples=ending.end_samples, reason=ending.reason, epoch=ending.epoch
+        )
+        return await self._inferred(steps, ending.offset)
+
     async def _step(self, flow: CallFlow[Any, Any, Any], message: Any) -> Effects:
         record, start = None, self._start_of(message.partition)
         try:
@@ -163,15 +173,7 @@ class Carrier:
                 raise CondemnedError
             record = await self._read(flow, message)
             steps = flow.feed(record, message.offset, await self._start_of_call(flow, record))
-            work = next(steps)
-            while True:
-                if self._inference is None:
-                    raise FatalError(f"stage {self._spec.name} asks for inference and has no engine")
-                reach(self._spec.name, "inferring", message.offset, work)
-                work = steps.send(await self._inference.infer(work))
-        except StopIteration as stop:
-            effects: Effects = stop.value
-            return effects
+            return await self._inferred(steps, message.offset)
         except (CodecError, PoisonError) as error:
             await self.bury(message, error)
             about = {"reason": type(error).__name__, "topic": self._input_name, "partition": message.partition}
@@ -181,6 +183,19 @@ class Carrier:
                     known = await self._start_of_call(flow, record)
                     return flow.abandon(record, message.offset, known, **about)
             return flow.reject(message.offset, record=record, **about)
+
+    async def _inferred(self, steps: Generator[Any, Any, Effects], offset: int) -> Effects:
+        """Return what ``steps`` come to, with what they ask the engine for."""
+        try:
+            work = next(steps)
+            while True:
+                if self._inference is None:
+                    raise FatalError(f"stage {self._spec.name} asks for inference and has no engine")
+                reach(self._spec.name, "inferring", offset, work)
+                work = steps.send(await self._inference.infer(work))
+        except StopIteration as stop:
+            effects: Effects = stop.value
+            return effects
 
     async def _read(self, flow: CallFlow[Any, Any, Any], message: Any) -> Any:
         """Return the record of a message. Raises CodecError, and PoisonError where it is not the call's."""

@@ -91,12 +91,6 @@ class Positions:
         found = await self._committed(assigned)
         return {tp.partition: found[tp].offset if tp in found else -1 for tp in assigned}
 
-    async def ends(self) -> dict[int, int]:
-        """Return the offset behind the last record of every assigned partition."""
-        assigned = self._assigned()
-        ends = await self._ask("end_offsets", assigned) if assigned else {}
-        return {tp.partition: offset for tp, offset in ends.items()}
-
     async def held(self) -> dict[int, tuple[int, int]]:
         """Return what every assigned partition holds: the offset of its oldest record, and the one behind its last."""
         assigned = self._assigned()

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from faust.types.tuples import TP
@@ -19,7 +17,6 @@ from faust.types.tuples import TP
 import topics
 from pipeline.core.contract import StageSpec
 from pipeline.core.errors import FatalError, PoisonError, StaleStateError
-from pipeline.core.feeds import INTERRUPTED
 from pipeline.core.flow import CallFlow
 from pipeline.core.ids import call_id_of_key
 from pipeline.runtime.burials import Burials
@@ -28,7 +25,6 @@ from pipeline.runtime.carrying import Carrier
 from pipeline.runtime.crash_points import reach
 from pipeline.runtime.ended import EndedCalls
 from pipeline.runtime.exits import exit_hard
-from pipeline.runtime.idle import BrokenOff, Silence
 from pipeline.runtime.inference import inference_of
 from pipeline.runtime.lane_states import LaneStates
 from pipeline.runtime.ledger import Ledger
@@ -37,8 +33,10 @@ from pipeline.runtime.positions import Positions
 from pipeline.runtime.pulse import Pulse
 from pipeline.runtime.retention import RetentionWatch
 from pipeline.runtime.room import FairRoom
+from pipeline.runtime.served import Ending, ServedCall
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.transport import Fetched
+from pipeline.runtime.unheard import Unheard
 from schemas.codec import Codec
 
 log = logging.getLogger("callscribe.worker")
@@ -49,18 +47,6 @@ SWEEPS_PER_LOOK = 12  # between two looks at what retention has deleted
 COUNTS_SECONDS = (
     60.0  # between two lines of the log that tell how much was read, dropped, rejected, inferred and skipped
 )
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call in this worker: its flow, and the records that wait for it or are in work."""
-
-    call_id: str
-    partition: int
-    flow: CallFlow[Any, Any, Any]
-    inbox: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    inside: list[int] = field(default_factory=list)  # sizes of records that take room, in order
-    task: asyncio.Task[None] | None = None
 
 
 class StageWorker:
@@ -99,13 +85,19 @@ class StageWorker:
         self._generation = -1
         self._closed_generation = -1  # its partitions were revoked: what of it is still queued is not ours any more
         self._ledgers: dict[int, Ledger] = {}
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, ServedCall] = {}
         self._ended = EndedCalls(self._states, self._is_over)
-        self._sleeping: dict[str, int] = {}  # partition of calls that have not spoken since the partitions came
-        self._broken_off = BrokenOff()
-        self._silence = Silence()
+        self._unheard = Unheard(
+            settings,
+            self._positions,
+            self._carrier,
+            has_clock=bool(spec.clocks),
+            call_of=self._call,
+            end=self._end_call,
+            next_of=self._next_offset,
+            is_over=self._is_over,
+        )
         self._sweeps = 0
-        self._ends: dict[int, int] = {}  # of the input, at the sweep before
         self._taking_over = asyncio.Lock()
         self._retention = RetentionWatch(topics.topic(spec.input))
         self._room = FairRoom(runtime.pending_records, runtime.pending_mb * 1024 * 1024)
@@ -207,15 +199,12 @@ class StageWorker:
                 return
             await self._drop_calls()
             self._generation = generation
-            self._ends = {}
-            self._silence.restart()
-            for known in self._states.calls():
-                if known.feed_state == INTERRUPTED and known.ended_offset is None:
-                    self._broken_off.note(known.call_id, known.partition, known.offset)
-                elif not self._ended.restore(known):
-                    self._sleeping[known.call_id] = known.partition
+            calls = list(self._states.calls())
+            self._unheard.restart(calls)
+            for known in calls:
+                self._ended.restore(known)
 
-    def _call(self, call_id: str, partition: int) -> _Call:
+    def _call(self, call_id: str, partition: int) -> ServedCall:
         call = self._calls.get(call_id)
         if call is None:
             start = self._care.starts.get(partition)
@@ -231,11 +220,9 @@ class StageWorker:
                 read_from=start.offset if start else 0,
                 first_offset=start.first if start else 0,
             )
-            call = _Call(call_id, partition, flow)
+            call = ServedCall(call_id, partition, flow)
             call.task = asyncio.create_task(self._serve(call), name=f"call {call_id}")
             self._calls[call_id] = call
-            self._sleeping.pop(call_id, None)
-            self._broken_off.forget(call_id)
         return call
 
     async def _give_up(self) -> None:
@@ -264,13 +251,12 @@ class StageWorker:
         for call in calls.values():
             self._leave(call, len(call.inside))
         self._ended.clear()
-        self._sleeping.clear()
-        self._broken_off.clear()
+        self._unheard.clear()
         self._states.forget_cache()
 
     # -- one call ------------------------------------------------------------------------------------------------
 
-    async def _serve(self, call: _Call) -> None:
+    async def _serve(self, call: ServedCall) -> None:
         """Take the call's records in bursts until it has ended, or its feed is gone."""
         try:
             while True:
@@ -284,14 +270,10 @@ class StageWorker:
                     self._release(call.partition, offset)
                 reach(self._spec.name, "released")
                 self._leave(call, len(records))
-                if carried.is_heard:
-                    self._silence.hear(call.call_id)
+                self._unheard.hear(call, records[-1].offset, is_heard=carried.is_heard)
                 is_over = call.flow.is_ended or call.flow.is_quiet
                 if is_over and call.inbox.empty() and self._calls.get(call.call_id) is call:
                     del self._calls[call.call_id]
-                    self._silence.forget(call.call_id)
-                    if not call.flow.is_ended:
-                        self._broken_off.note(call.call_id, call.partition, records[-1].offset)
                     return
         except asyncio.CancelledError:
             raise
@@ -308,7 +290,7 @@ class StageWorker:
         finally:
             exit_hard(error)
 
-    def _leave(self, call: _Call, count: int) -> None:
+    def _leave(self, call: ServedCall, count: int) -> None:
         self._room.leave(call.partition, call.inside[:count])
         del call.inside[:count]
 
@@ -333,57 +315,31 @@ class StageWorker:
             await self._take_over(generation)
             if self._ended.has_whole:
                 await self._ended.mark(generation, await self._positions.committed(), self._calls)
-            if self._sweeps % SWEEPS_PER_LOOK == 0 and (self._ended.has_marked or self._broken_off.has_any):
+            if self._sweeps % SWEEPS_PER_LOOK == 0 and (self._ended.has_marked or self._unheard.has_any):
                 held = await self._positions.held()
                 await self._ended.forget(generation, held, self._calls)
-                await self._end_broken_off(generation, held)
+                await self._unheard.end_deleted(generation, held)
             self._sweeps += 1
-            if self._spec.clocks and (self._calls or self._sleeping):
-                await self._close_silent(generation)
+            await self._unheard.close_silent(generation)
         except FatalError as error:
             exit_hard(error)
         except Exception as error:  # the broker is away or the group rebalances: the next sweep comes in seconds
-            self._silence.restart()
+            self._unheard.restart()
             log.info("sweep put off", extra={"reason": type(error).__name__})
 
     def _is_over(self, generation: int) -> bool:
         return generation != self._generation or generation == self._closed_generation
 
-    async def _close_silent(self, generation: int) -> None:
-        """Write for every call that was silent for too long that its feed is gone; only what was read to its end is silent."""
-        ingest = self._settings.ingest
-        # What came since the sweep before may still be on its way here; a decision that has missed something is void.
-        ends, self._ends = self._ends, await self._positions.ends()
-        known = {call.call_id: call.partition for call in self._calls.values()} | self._sleeping
-        for call_id, partition in known.items():
-            silent = self._silence.seconds(call_id)
-            if silent < ingest.idle_seconds or not self._has_read(partition, ends.get(partition)):
-                continue
-            call = self._call(call_id, partition)
-            record = None if call.inside else call.flow.idle_record(is_paused_too=silent >= ingest.paused_idle_seconds)
-            if record is None:
-                continue
-            if self._is_over(generation):
-                return
-            self._silence.hear(call_id)
-            log.warning("a feed is silent", extra={"call_id": call_id, "seconds": round(silent)})
-            await self._carrier.write_input(record, partition)
+    def _end_call(self, call: ServedCall, ending: Ending) -> None:
+        """Let the call take in its end, as if it had been read."""
+        self._room.enter(call.partition, 0)
+        call.inside.append(0)
+        call.inbox.put_nowait(ending)
 
-    async def _end_broken_off(self, generation: int, held: Mapping[int, tuple[int, int]]) -> None:
-        """Write the end of interrupted calls that nobody will feed any more; the stages that read it have it copied to them."""
-        for call_id, partition in self._broken_off.deleted(held) if self._spec.clocks else ():
-            if self._is_over(generation):
-                return
-            record = self._call(call_id, partition).flow.last_record()
-            if record is not None:
-                log.warning("an interrupted call is ended: its feed did not come back", extra={"call_id": call_id})
-                await self._carrier.write_input(record, partition)
-
-    def _has_read(self, partition: int, end: int | None) -> bool:
-        """Return whether the partition was read to its end."""
+    def _next_offset(self, partition: int) -> int | None:
+        """Return the offset of the next record of a partition; None where nobody knows."""
         ledger, start = self._ledgers.get(partition), self._care.starts.get(partition)
-        position = ledger.next_offset if ledger is not None else start.offset if start is not None else None
-        return position is not None and end is not None and position >= end
+        return ledger.next_offset if ledger is not None else None if start is None else start.offset
 
     async def _tell_counts(self) -> None:
         inferred = {} if self._inference is None else self._inference.counted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.core.feeds import Place
 from pipeline.demo import assets
 from pipeline.demo.feeding import options_of
 from pipeline.ingest.decode import open_audio
@@ -26,8 +27,9 @@ class HalfFed:
         self._delivery = self._outlet.delivery()
         options = options_of(call, settings.ingest.record_seconds)
         with open_audio(call.path, name=call_id) as audio:
-            started = describe(audio, options, call_id=call_id, capture_start_ms=0).started
-            grant = self._outlet.take(call_id, started=started, is_new=not take_over, take_over=take_over)
+            self._started = describe(audio, options, call_id=call_id, capture_start_ms=0).started
+            grant = self._outlet.take(call_id, started=self._started, is_new=not take_over, take_over=take_over)
+            self._epoch = grant.feed_epoch
             self._records = list(
                 records(
                     audio,
@@ -54,6 +56,13 @@ class HalfFed:
         wait_for_words(self._settings, self.call_id)
 
     def rest(self) -> None:
-        """Feed the rest; returns when it is acknowledged."""
+        """Feed the rest, and say that the call is complete; returns when that is acknowledged."""
         self.up_to(1.0)
+        ended = self._records[-1].ended
+        assert ended is not None
+        place = Place(
+            next_sequence={record.channel: record.sequence + 1 for record in self._records},
+            end_samples={int(channel): end for channel, end in ended.end_samples.items()},
+        )
+        self._outlet.leave(self.call_id, state="complete", feed_epoch=self._epoch, place=place, started=self._started)
         self._outlet.close()

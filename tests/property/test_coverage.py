@@ -15,7 +15,7 @@ from pipeline.sink.logic import merge, plan
 from pipeline.sink.stores.base import StoredCall
 from pipeline.sink.stores.tables import COVERAGE, GAPS, SEGMENTS, latest
 from schemas.records import CallSegment, Interrupted
-from tests.fakes import Call, outputs_of, run, run_chain, said, stages, step
+from tests.fakes import Call, outputs_of, run, run_chain, said, stages
 from tests.property.durable import BOUNDED, calls
 
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -168,36 +168,3 @@ def test_a_segment_that_is_accounted_for_as_silence_is_noticed() -> None:
             record = replace(record, coverage=replace(record.coverage, spans=spans))
         records.append(record)
     assert "the segment from sample" in account(records).problems[0]
-
-
-@BOUNDED
-@given(
-    call=calls(controls=CONTROLS),
-    name=st.sampled_from(["vad", "asr"]),
-    share=st.floats(0.1, 0.9),
-    lost=st.integers(1, 40),
-)
-def test_records_that_were_deleted_before_they_were_read_are_accounted_for(
-    call: Call, name: str, share: float, lost: int
-) -> None:
-    """The stage stands still in the middle of the call, and reads on behind what its topic has deleted meanwhile."""
-    log: list[Any] = call.records() if name == "vad" else run_chain(call).outputs["vad"]
-    at = max(2, round(len(log) * share))
-    first = min(at + lost, len(log) - 1)
-    stage = stages(call)[name]
-    states: dict[int, Any] = {}
-    written: list[Any] = []
-    flow = stage.flow()
-    for offset, record in enumerate(log[:at]):
-        effects = step(flow, stage, record, offset)
-        written += effects.outputs
-        states |= {state.channel: state for state in effects.states}
-    flow = stage.flow(restored=states, read_from=first, first_offset=first)
-    for offset, record in enumerate(log[first:], start=first):
-        written += step(flow, stage, record, offset).outputs
-    speech = written if name == "vad" else log
-    annotations = written if name == "asr" else outputs_of(run(stages(call)["asr"], speech))
-    found = account(
-        outputs_of(run(stages(call)["assemble"], annotations + outputs_of(run(stages(call)["diarize"], speech))))
-    )
-    assert found.problems == ()

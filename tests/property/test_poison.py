@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -38,6 +39,8 @@ def test_any_decodable_record_is_used_or_poison(name: str, data: st.DataObject) 
             changed = data.draw(NUMBERS if field != "channel" else st.sampled_from([-2, -1, 0, 1]))
         elif isinstance(value, str):
             changed = data.draw(st.sampled_from([*names, "audio", "watermark", "unheard_of", "asr", "diarize", "vad"]))
+        elif isinstance(value, Mapping):  # next_sequence
+            changed = {str(data.draw(st.integers(-1, 1))): data.draw(NUMBERS)}
         elif value is None:
             changed = release.example(field.capitalize())
         elif data.draw(st.booleans()):

@@ -185,7 +185,7 @@ def test_a_question_that_is_not_answered_leaves_the_thread_to_others(monkeypatch
     assert broker.found == (5, Attempts(starts=1))
     silent("end_offsets", 9)
     with pytest.raises(TimeoutError):  # a sweep's question is put off
-        asyncio.run(positions.ends())
+        asyncio.run(positions.held())
 
 
 @pytest.mark.parametrize("offset", [-1, END + 1])
