@@ -20,6 +20,7 @@ from pipeline.runtime.lookups import aside
 from pipeline.runtime.positions import Positions
 from pipeline.runtime.served import Ending, ServedCall
 from pipeline.runtime.settings import Settings
+from schemas.records import CallAudio
 
 log = logging.getLogger("callscribe.worker")
 
@@ -101,28 +102,32 @@ class Unheard:
         """Write for every call that was silent for too long that its feed is gone; end those that are known to be complete."""
         if not self._has_clock or not self._awake:
             return
-        ingest = self._settings.ingest
         # What came since the sweep before may still be on its way here; a decision that has missed something is void.
         held, self._held = self._held, await self._positions.held()
         silent = [
             (call_id, partition)
             for call_id, partition in self._awake.items()
-            if self._silence.seconds(call_id) >= ingest.idle_seconds and self._has_read(partition, held)
+            if self._silence.seconds(call_id) >= self._settings.ingest.idle_seconds and self._has_read(partition, held)
         ]
-        complete = await self._end_those(generation, silent, self._is_complete)
-        for call_id, partition in silent:
-            if call_id in complete:
-                continue
-            seconds = self._silence.seconds(call_id)
-            call = self._call_of(call_id, partition)
-            record = None if call.inside else call.flow.idle_record(is_paused_too=seconds >= ingest.paused_idle_seconds)
+        gone = [(call_id, partition) for call_id, partition in silent if self._closing(call_id, partition) is not None]
+        complete = await self._end_those(generation, gone, self._is_complete)
+        for call_id, partition in gone:
+            record = None if call_id in complete or call_id not in self._awake else self._closing(call_id, partition)
             if record is None:
                 continue
             if self._is_over(generation):
                 return
+            log.warning(
+                "a feed is silent", extra={"call_id": call_id, "seconds": round(self._silence.seconds(call_id))}
+            )
             self._silence.hear(call_id)
-            log.warning("a feed is silent", extra={"call_id": call_id, "seconds": round(seconds)})
             await self._carrier.write_input(record, partition)
+
+    def _closing(self, call_id: str, partition: int) -> CallAudio | None:
+        """Return the record that closes the feed of a silent call; None where there is none to close. A paused one may be silent."""
+        call = self._call_of(call_id, partition)
+        is_long = self._silence.seconds(call_id) >= self._settings.ingest.paused_idle_seconds
+        return None if call.inside else call.flow.idle_record(is_paused_too=is_long)
 
     # -- ends that were deleted ------------------------------------------------------------------------------------
 
@@ -153,7 +158,8 @@ class Unheard:
         ended: set[str] = set()
         for call_id, partition in calls:
             standing = standings.get(call_id)
-            if not is_wanted(call_id, standing) or not self._has_read(partition, held):
+            is_known = call_id in self._last  # it may have ended meanwhile
+            if not is_known or not is_wanted(call_id, standing) or not self._has_read(partition, held):
                 continue
             if self._is_over(generation):
                 return ended

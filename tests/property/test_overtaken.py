@@ -102,3 +102,25 @@ def test_what_was_deleted_before_it_was_read_is_accounted_for(call: Call, name: 
     # The latter only up to where the stage stood: the next one sees a hole there.
     assert reasons <= {"deleted_records", "missing_records"}
     assert not reasons or "deleted_records" in reasons
+
+
+@BOUNDED
+@given(call=calls(controls=CONTROLS), name=st.sampled_from(NAMES), share=st.floats(0.02, 0.98))
+@example(call=CUT, name="asr", share=0.62)
+def test_a_crash_while_a_call_is_ended_without_a_record_changes_nothing(call: Call, name: str, share: float) -> None:
+    log = log_of(call, name)
+    at = max(2, round((len(log) - 1) * share))
+    stage = stages(call)[name]
+    states: dict[int, Any] = {}
+    flow = stage.flow()
+    for offset, record in enumerate(log[:at]):
+        states |= {state.channel: passed(state) for state in step(flow, stage, record, offset).states}
+    places = {"read_from": len(log), "first_offset": len(log)}
+    first = end_unheard(stage.flow(restored=states, **places), stage, at, ends_of(call))
+    recorded = sorted(first.states, key=lambda state: -state.channel)  # the control lane last, as the runner does
+    for count in range(len(recorded) + 1):
+        some = states | {state.channel: passed(state) for state in recorded[:count]}
+        flow = stage.flow(restored=some, **places)
+        again = end_unheard(flow, stage, at, ends_of(call))
+        assert flow.is_ended
+        assert all(output in first.outputs for output in again.outputs)
