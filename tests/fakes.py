@@ -7,7 +7,7 @@ cut, resampled or rebuilt, and a stage that hands it the wrong audio is found ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -319,6 +319,14 @@ def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int, 
     try:
         if offset in stage.condemned:
             return flow.abandon(record, offset, reason="CondemnedError", topic="input", partition=0)
+        return inferred(stage, steps)
+    except PoisonError as error:
+        return flow.reject(offset, reason=type(error).__name__, topic="input", partition=0, record=record)
+
+
+def inferred(stage: Stage, steps: Generator[Any, Any, Effects]) -> Effects:
+    """Return what ``steps`` come to, with what they ask the engine for."""
+    try:
         work = next(steps)
         while True:
             assert stage.engine is not None, f"{stage.name} asks for inference and has no engine"
@@ -326,8 +334,6 @@ def step(flow: CallFlow[Any, Any, Any], stage: Stage, record: Any, offset: int, 
     except StopIteration as stop:
         effects: Effects = stop.value
         return effects
-    except PoisonError as error:
-        return flow.reject(offset, reason=type(error).__name__, topic="input", partition=0, record=record)
 
 
 def passed(record: Any) -> Any:

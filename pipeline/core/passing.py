@@ -145,10 +145,17 @@ def end_for(
     end_samples: Mapping[int, int],
     reason: str,
 ) -> Any:
-    """Return the end of a call as ``writer`` would have written it in the envelope ``reads``; ``end_samples`` by leg."""
+    """Return the end of a call as ``writer`` would have written it in the envelope ``reads``; ``end_samples`` by leg.
+
+    An end that no record could reach (`check_reach`) counts as far as one could.
+    """
     control = lanes[CALL_CHANNEL]
-    ends = [-(-end * control.rate // lanes[channel].rate) for channel, end in end_samples.items() if channel in lanes]
-    sample = max([control.sample, *ends])
+    ends = {
+        channel: min(end, lanes[channel].sample + FARTHEST_SECONDS * lanes[channel].rate)
+        for channel, end in sorted(end_samples.items())
+        if channel in lanes and channel != CALL_CHANNEL
+    }
+    sample = max([control.sample, *(-(-end * control.rate // lanes[channel].rate) for channel, end in ends.items())])
     names = {field.name for field in fields(reads)}
     return reads(
         call_id=call_id,
@@ -158,7 +165,7 @@ def end_for(
         start_sample=sample,
         sample_rate_hz=control.rate,
         capture_time_ms=control.capture_time_ms(sample),
-        ended=Ended(reason=reason, end_samples={str(channel): end for channel, end in sorted(end_samples.items())}),
+        ended=Ended(reason=reason, end_samples={str(channel): end for channel, end in ends.items()}),
         **({"stage": writer} if "stage" in names else {}),
     )
 

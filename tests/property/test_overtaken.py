@@ -13,7 +13,7 @@ from pipeline.core.flow import CallFlow
 from pipeline.sink.logic import plan
 from pipeline.sink.stores.tables import GAPS, latest
 from schemas.records import CallAnnotation, CallAudio, CallSpeech
-from tests.fakes import Call, Stage, outputs_of, passed, run, said, stages, step
+from tests.fakes import Call, Stage, inferred, outputs_of, passed, run, said, stages, step
 from tests.property.durable import BOUNDED, calls, log_of, once
 from tests.property.test_coverage import CONTROLS, account
 
@@ -37,14 +37,7 @@ def ends_of(call: Call) -> dict[int, int]:
 def end_unheard(flow: CallFlow[Any, Any, Any], stage: Stage, offset: int, end_samples: Mapping[int, int]) -> Effects:
     """End the call as the worker does that finds nothing more of it."""
     steps = flow.end_unheard(READS[stage.name], offset, end_samples=end_samples, reason="completed")
-    try:
-        work = next(steps)
-        while True:
-            assert stage.engine is not None
-            work = steps.send(stage.engine.infer([work])[0])
-    except StopIteration as stop:
-        effects: Effects = stop.value
-        return effects
+    return inferred(stage, steps)
 
 
 def overtaken(call: Call, name: str, share: float, lost: int) -> tuple[list[Any], list[Any]]:

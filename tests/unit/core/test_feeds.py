@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core.effects import Effects
 from pipeline.core.errors import PoisonError, StaleStateError
 from pipeline.core.flow import CallFlow
 from pipeline.vad.stage import SPEC
 from schemas.records import CallAudio, Interrupted, LaneState
-from tests.fakes import Call, said, stages, step
+from tests.fakes import Call, inferred, said, stages, step
 from tests.property.durable import BOUNDED, calls
 
 CALL = Call(script={0: said("one two.", at=0.4) + said("three.", at=2.0), 1: ()}, seconds=4.0)
@@ -317,3 +318,28 @@ def test_the_first_record_of_a_feed_says_where_it_goes_on() -> None:
     assert next_one.sequence == place.next_sequence[next_one.channel]
     (used,) = fed(flow, CALL, [next_one], first=15)
     assert used.repeats == 0
+
+
+def test_a_call_that_is_ended_without_its_end_belongs_to_the_feed_that_had_it_at_last() -> None:
+    flow = flow_of(CALL)
+    fed(flow, CALL, epoch(CALL.records()[:12], 1))
+    effects = inferred(
+        stages(CALL)["vad"], flow.end_unheard(CallAudio, 11, end_samples={0: 2**62, 7: 5}, reason="completed", epoch=3)
+    )
+    assert flow.is_ended
+    assert flow.feed_epoch == 3
+    assert effects.standing is not None
+    assert effects.standing[0] == "complete"
+    (gap,) = [output.gap for output in effects.outputs if output.gap is not None and output.channel == 0]
+    assert gap.end_sample < 2**40  # as far as any record reaches
+    (ended,) = [output.ended for output in effects.outputs if output.kind == "ended"]
+    assert set(ended.end_samples) == {"0"}
+    (late,) = fed(flow, CALL, epoch(CALL.records()[-1:], 3), first=30)
+    assert late.outputs == []
+
+
+def test_a_call_that_has_not_started_is_not_ended() -> None:
+    flow = flow_of(CALL)
+    effects = inferred(stages(CALL)["vad"], flow.end_unheard(CallAudio, 0, end_samples={}, reason="completed"))
+    assert effects == Effects()
+    assert not flow.is_ended
