@@ -268,6 +268,7 @@ class Stage:
     engine: Engine[Any, Any] | None
     writes: type[Any]
     writers: tuple[str, ...]
+    clocks: tuple[str, ...] = ()
     condemned: frozenset[int] = frozenset()  # offsets of records that have ended its process again and again
 
     def flow(self, restored: Mapping[int, LaneState] | None = None, call_id: str = CALL, **places: int) -> Any:
@@ -277,6 +278,7 @@ class Stage:
             logic=self.logic,
             writes=self.writes,
             writers=self.writers,
+            clocks=self.clocks,
             stage=self.name,
             restored=restored,
             **places,

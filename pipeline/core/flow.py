@@ -130,8 +130,10 @@ class CallFlow(CallBook[S, W, R]):
         if self._started is None or self.is_ended:
             return effects
         self._feeds.give(epoch, offset)
+        read = self._place().end_samples if self._clocks else {}
         for lane in self._lanes.values():
-            lane.overtaken |= set(self._writers)
+            is_whole = lane.channel in read and end_samples.get(lane.channel, 0) <= read[lane.channel]
+            lane.overtaken = set() if is_whole else set(self._writers)
         for writer in self._writers:
             if writer not in self._ends:
                 ended = end_for(writer, reads, self.call_id, self._lanes, end_samples=end_samples, reason=reason)

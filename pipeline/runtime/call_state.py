@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ READ_SECONDS = 30.0
 POLL_SECONDS = 0.5
 PLACE_SECONDS = 60.0  # for vad to read up to a feed
 COMPLETE = "complete"
+
+log = logging.getLogger("callscribe.calls")
 
 
 def partition_of(call_id: str, partitions: int) -> int:
@@ -79,18 +82,27 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
     codec = codec or Codec(schema_source(settings))
     found: Standing | None = None
     with state_records(settings, call_id, since=since) as (_, messages):
-        for offset, _, state in _states(messages, {call_id}, codec):
-            found = _next_standing(found, offset, state)
+        for offset, _, value in _values(messages, {call_id}):
+            try:
+                found = _next_standing(found, offset, _decoded(value, codec))
+            except CodecError as error:
+                raise NotReadyError(f"topic call.state: the state of call {call_id} is unreadable: {error}") from None
     return found
 
 
-def read_standings(settings: Settings, call_ids: Collection[str]) -> dict[str, Standing | None]:
-    """Return where calls of one partition stand, None where nothing is known of one. Counts and raises as `read_standing`."""
+def read_standings(settings: Settings, call_ids: Collection[str], *, codec: Codec) -> dict[str, Standing | None]:
+    """Return where calls of one partition stand, None where nothing is known of one, or what is cannot be read.
+
+    Counts as `read_standing`. Raises NotReadyError.
+    """
     found: dict[str, Standing | None] = dict.fromkeys(call_ids)
     for call_id in list(call_ids)[:1]:
         with state_records(settings, call_id) as (_, messages):
-            for offset, key, state in _states(messages, set(call_ids), Codec(schema_source(settings))):
-                found[key] = _next_standing(found[key], offset, state)
+            for offset, key, value in _values(messages, set(call_ids)):
+                try:
+                    found[key] = _next_standing(found[key], offset, _decoded(value, codec))
+                except CodecError as error:
+                    log.warning("topic call.state: a state is unreadable: %s", error, extra={"call_id": key})
     return found
 
 
@@ -150,19 +162,25 @@ def _messages(consumer: Consumer, *, position: int, end: int, deadline: float) -
         yield message
 
 
-def _states(
-    messages: Iterable[Message], call_ids: Set[str], codec: Codec
-) -> Iterator[tuple[int, str, CallState | None]]:
-    """Yield (offset, call, state) of every record of the calls; None for a tombstone."""
+def _values(messages: Iterable[Message], call_ids: Set[str]) -> Iterator[tuple[int, str, bytes | None]]:
+    """Yield (offset, call, value) of every record of the calls; None for a tombstone."""
     keys = {call_id.encode(): call_id for call_id in call_ids}
     for message in messages:
         call_id = keys.get(message.key() or b"")
         if call_id is not None:
-            try:
-                state = codec.decode(message.value(), CallState) if message.value() else None
-            except CodecError as error:
-                raise NotReadyError(f"topic call.state: the state of call {call_id} is unreadable: {error}") from None
-            yield message.offset(), call_id, state
+            yield message.offset(), call_id, message.value()
+
+
+def _decoded(value: bytes | None, codec: Codec) -> CallState | None:
+    """Return the state. Raises CodecError, also where its legs have no numbers."""
+    if not value:
+        return None
+    state = codec.decode(value, CallState)
+    try:
+        place_of(state)
+    except ValueError as error:
+        raise CodecError(f"CallState: a leg has no number: {type(error).__name__}") from None
+    return state
 
 
 def place_of(state: CallState) -> Place:

@@ -95,6 +95,7 @@ class Carrier:
         reach(stage, "received")
         burst = self._outbox.burst()
         states: dict[int, LaneState] = {}
+        standings: list[tuple[str, Place]] = []
         carried, has_outputs = Carried(), False
         self.counts["records"] += len(records)
         for record in records:
@@ -106,7 +107,7 @@ class Carrier:
             for output in effects.outputs:
                 await self._send(flow, partition, output, burst)
             if effects.standing is not None:
-                await self._say(flow, partition, *effects.standing, burst)
+                standings.append(effects.standing)
             self.counts["repeats"] += effects.repeats
             states |= {state.channel: state for state in effects.states}
             carried.released += effects.released
@@ -115,6 +116,9 @@ class Carrier:
         await burst.delivered()
         if has_outputs:
             reach(stage, "outputs_delivered")
+        if standings:  # behind the outputs: who hears that a call is complete goes by that
+            self._pulse.check()
+            await self._say(flow, partition, *standings[-1])
         if states:
             self._pulse.check()
             # The control lane last: the end of the call in it says that the other lanes are recorded.
@@ -218,8 +222,8 @@ class Carrier:
             headers=self._spec.headers(output, lane) if lane is not None else None,
         )
 
-    async def _say(self, flow: CallFlow[Any, Any, Any], partition: int, state: str, place: Place, burst: Burst) -> None:
-        """Write where the call stands: whether a feed may take it, and where it goes on."""
+    async def _say(self, flow: CallFlow[Any, Any, Any], partition: int, state: str, place: Place) -> None:
+        """Write where the call stands: whether a feed may take it, and where it goes on; returns when it is acknowledged."""
         standing = CallState(
             call_id=flow.call_id,
             state=state,
@@ -232,4 +236,6 @@ class Carrier:
             started=None if flow.started is None else replace(flow.started, attributes={}),
         )
         key, value = flow.call_id.encode("ascii"), self._codec.encode(standing)
+        burst = self._outbox.burst()
         await burst.put(self._call_state_name, key=key, value=value, partition=partition)
+        await burst.delivered()

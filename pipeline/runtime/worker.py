@@ -91,6 +91,7 @@ class StageWorker:
             settings,
             self._positions,
             self._carrier,
+            codec,
             has_clock=bool(spec.clocks),
             call_of=self._call,
             end=self._end_call,
@@ -315,12 +316,12 @@ class StageWorker:
             await self._take_over(generation)
             if self._ended.has_whole:
                 await self._ended.mark(generation, await self._positions.committed(), self._calls)
-            if self._sweeps % SWEEPS_PER_LOOK == 0 and (self._ended.has_marked or self._unheard.has_any):
-                held = await self._positions.held()
-                await self._ended.forget(generation, held, self._calls)
-                await self._unheard.end_deleted(generation, held)
-            self._sweeps += 1
             await self._unheard.close_silent(generation)
+            self._sweeps += 1
+            if self._sweeps % SWEEPS_PER_LOOK == 1:
+                await self._unheard.end_deleted(generation)
+                if self._ended.has_marked:
+                    await self._ended.forget(generation, await self._positions.held(), self._calls)
         except FatalError as error:
             exit_hard(error)
         except Exception as error:  # the broker is away or the group rebalances: the next sweep comes in seconds

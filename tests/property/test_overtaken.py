@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import example, given
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from pipeline.core.effects import Effects
 from pipeline.core.flow import CallFlow
+from pipeline.core.ids import CALL_CHANNEL
 from pipeline.sink.logic import plan
 from pipeline.sink.stores.tables import GAPS, latest
-from schemas.records import CallAnnotation, CallAudio, CallSpeech
+from pipeline.vad.stage import SPEC
+from schemas.records import CallAnnotation, CallAudio, CallSpeech, Ended
 from tests.fakes import Call, Stage, inferred, outputs_of, passed, run, said, stages, step
 from tests.property.durable import BOUNDED, calls, log_of, once
 from tests.property.test_coverage import CONTROLS, account
@@ -117,3 +120,46 @@ def test_a_crash_while_a_call_is_ended_without_a_record_changes_nothing(call: Ca
         again = end_unheard(flow, stage, at, ends_of(call))
         assert flow.is_ended
         assert all(output in first.outputs for output in again.outputs)
+        assert count or again.outputs == first.outputs
+        # What is not said again was confirmed before its lane was recorded.
+        done = {state.channel for state in recorded[:count]}
+        assert all(output in again.outputs or output.channel in done for output in first.outputs)
+
+
+@BOUNDED
+@given(call=calls(controls=CONTROLS), share=st.floats(0.02, 0.98), is_restarted=st.booleans())
+def test_a_call_that_broke_off_ends_where_it_was_read_to(call: Call, share: float, is_restarted: bool) -> None:
+    """Nothing of it is lost: it ends as if its feed had ended it there."""
+    stage = replace(stages(call)["vad"], clocks=SPEC.clocks)
+    log: list[Any] = call.records()[: max(2, round(len(call.records()) * share))]
+    flow, states = stage.flow(), dict[int, Any]()
+    place = None
+    for offset, record in enumerate(log):
+        effects = step(flow, stage, record, offset)
+        states |= {state.channel: passed(state) for state in effects.states}
+    decision = flow.idle_record(is_paused_too=True)
+    if decision is not None:
+        effects = step(flow, stage, decision, len(log))
+        states |= {state.channel: passed(state) for state in effects.states}
+        place = None if effects.standing is None else effects.standing[1]
+    if place is None or not flow.is_quiet:
+        return
+    sequence = place.next_sequence[CALL_CHANNEL]
+    ends = {str(channel): end for channel, end in sorted(place.end_samples.items())}
+    ended = replace(call.records()[-1], sequence=sequence, ended=Ended(reason="interrupted", end_samples=ends))
+
+    def again() -> Any:
+        return stage.flow(restored=states, read_from=len(log) + 1, first_offset=len(log) + 1 if is_restarted else 0)
+
+    read = step(again(), stage, ended, len(log) + 1).outputs
+    unread = inferred(
+        stage,
+        again().end_unheard(CallAudio, len(log), end_samples=place.end_samples, reason="interrupted"),
+    ).outputs
+    assert [unplaced(output) for output in unread] == [unplaced(output) for output in read]
+
+
+def unplaced(output: Any) -> Any:
+    """Return an output without its sequence, and without what a feed says of its own end."""
+    blank = {"start_sample": 0, "capture_time_ms": 0} if output.kind == "ended" else {}
+    return replace(output, sequence=0, **blank)

@@ -13,7 +13,7 @@ from pipeline.core.effects import Effects
 from pipeline.core.errors import PoisonError, StaleStateError
 from pipeline.core.flow import CallFlow
 from pipeline.vad.stage import SPEC
-from schemas.records import CallAudio, Interrupted, LaneState
+from schemas.records import CallAudio, Dtmf, Interrupted, LaneState
 from tests.fakes import Call, inferred, said, stages, step
 from tests.property.durable import BOUNDED, calls
 
@@ -343,3 +343,22 @@ def test_a_call_that_has_not_started_is_not_ended() -> None:
     effects = inferred(stages(CALL)["vad"], flow.end_unheard(CallAudio, 0, end_samples={}, reason="completed"))
     assert effects == Effects()
     assert not flow.is_ended
+
+
+def test_a_paused_call_that_broke_off_was_paused_to_its_end() -> None:
+    call = replace(CALL, seconds=3.0, controls=((2.9, "pause", {}),), is_ended=False)
+    records = epoch(call.records(), 1)
+    pause = next(record for record in records if record.kind == "pause")
+    later = {"sequence": pause.sequence + 1, "start_sample": 5 * pause.sample_rate_hz}
+    records.append(replace(pause, kind="dtmf", dtmf=Dtmf(digits="1"), **later))
+    flow = flow_of(call)
+    fed(flow, call, records)
+    decision = flow.idle_record(is_paused_too=True)
+    assert decision is not None
+    (effects,) = fed(flow, call, [decision], first=len(records))
+    assert effects.standing is not None
+    ends = effects.standing[1].end_samples
+    assert ends[0] == 5 * 8_000
+    steps = flow.end_unheard(CallAudio, len(records), end_samples=ends, reason="interrupted")
+    outputs = [output for output in inferred(stages(call)["vad"], steps).outputs if output.channel == 0]
+    assert [(output.kind, output.gap.reason) for output in outputs if output.gap is not None] == [("paused", "paused")]
