@@ -230,7 +230,9 @@ class RuntimeSettings(Section):
     pending_records: int = Field(
         16_384, ge=64, description="Records in memory that wait for compute, per worker; its partitions share them"
     )
-    pending_mb: int = Field(64, ge=8, description="Their size; a worker with a backlog takes about twice that")
+    pending_mb: int = Field(
+        64, ge=8, description="Their size; what was fetched of a partition with a backlog, up to 9 MB, comes on top"
+    )
     max_deaths: int = Field(
         3, ge=1, description="A record that has ended the process so often goes to the dead letters"
     )

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 import soundfile
 from aiokafka.partitioner import DefaultPartitioner
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 from numpy.typing import NDArray
 
 from pipeline.core.errors import CallRefusedError, NotReadyError
 from pipeline.core.feeds import Place
 from pipeline.ingest.chunks import CallDescription, Feed
-from pipeline.runtime.call_state import CallOutlet, partition_of, read_state
+from pipeline.runtime.call_state import CallOutlet, partition_of, read_standings, read_state
 from pipeline.runtime.produce import AudioProducer
+from pipeline.runtime.provisioning import schema_source
 from pipeline.runtime.read import read_to_end
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec
@@ -33,6 +34,7 @@ from schemas.records import CallAudio, CallState, Channel
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import STARTED
 from tests.integration.system import wait_for
+from topics import topic
 
 pytestmark = pytest.mark.integration
 
@@ -290,6 +292,18 @@ def test_states_of_many_calls_in_one_partition(kafka: Kafka) -> None:
         CallState(call_id="c4", state="live", feed_epoch=1, stage="vad", time_ms=0)
     )  # by one that stood still
     producer.close()
+    raw = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    raw.produce(topic("call.state").full_name(settings.topics.prefix), key=b"junk", value=b"no state")
+    assert raw.flush(10) == 0
+    found = read_standings(settings, ["c3", "c4", "junk", "nobody"], codec=Codec(schema_source(settings)))
+    assert (found["junk"], found["nobody"]) == (None, None)
+    c3, c4 = found["c3"], found["c4"]
+    assert c3 is not None
+    assert (c3.state.state, c3.state.feed_epoch, c3.is_complete, c3.is_read) == ("live", 2, False, False)
+    assert c4 is not None
+    assert (c4.is_complete, c4.is_read) == (True, False)
+    with pytest.raises(NotReadyError, match="the state of call junk is unreadable"):
+        read_state(settings, "junk")
     with pytest.raises(CallRefusedError, match="complete"):
         outlet.take("c4", started=STARTED, is_new=False)
     with pytest.raises(CallRefusedError, match="another feed since"):
