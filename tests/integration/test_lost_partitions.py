@@ -26,7 +26,7 @@ from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.lane_states import PROGRESS, Progress
 from pipeline.runtime.settings import Settings
 from schemas.codec import Codec
-from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
+from schemas.records import CallAnnotation, CallAudio, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.reading import committed, committed_offset, is_marked, records_of, states_of
@@ -112,7 +112,11 @@ def test_a_state_from_before_has_its_input_read_again(
     """
     settings, call_id = system.settings, f"stale-{stage}-{dies}"
     armed = crashes / f"{stage}.rewound"
-    read = {"vad": "call.audio", "asr": "call.speech", "assemble": "call.annotations"}[stage]
+    read, kind = {
+        "vad": ("call.audio", CallAudio),
+        "asr": ("call.speech", CallSpeech),
+        "assemble": ("call.annotations", CallAnnotation),
+    }[stage]
     feed = HalfFed(settings, call, call_id)
     feed.first_half()
     wait_for(
@@ -120,8 +124,14 @@ def test_a_state_from_before_has_its_input_read_again(
     )  # words may be out before
     older = states_of(settings, call_id, 0, stage)[0]
     feed.up_to(0.9)
-    passed = CODEC.decode(older, LaneState).needed_offset + 8  # of which records of the lane are some
-    wait_for(lambda: committed_offset(settings, stage, read) >= passed, SECONDS, "what it needs is released")
+    needed = CODEC.decode(older, LaneState).needed_offset
+
+    def is_released() -> bool:
+        done = committed_offset(settings, stage, read) - needed
+        found = [CODEC.decode(message.value(), kind) for message in records_of(settings, read, needed)[: max(0, done)]]
+        return any((record.call_id, record.channel) == (call_id, 0) for record in found)
+
+    wait_for(is_released, SECONDS, "what it needs is released")
     assert states_of(settings, call_id, 0, stage)[-1] != older
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     name = topic(f"{stage}-state-changelog").full_name(settings.topics.prefix)
