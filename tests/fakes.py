@@ -8,7 +8,7 @@ cut, resampled or rebuilt, and a stage that hands it the wrong audio is found ou
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -388,19 +388,3 @@ def run_chain(call: Call, records: Iterable[CallAudio] | None = None, **configs:
                     annotations.append(annotation)
                     feed("assemble", annotation)
     return Chain(outputs, annotations)
-
-
-def transcript(segments: Iterable[CallSegment]) -> list[CallSegment]:
-    """Return the content of call.segments without what depends on record sizes: capture times, sequences and watermarks."""
-    kept = [
-        replace(record, capture_time_ms=0, sequence=0)
-        for record in segments
-        if record.kind in ("segment", "gap", "degraded", "ended", "started")
-    ]
-    return sorted(kept, key=lambda record: (record.start_sample, record.channel, record.kind))
-
-
-def words_of(segments: Iterable[CallSegment], channel: int) -> list[str]:
-    """Return the words of a channel in order."""
-    own = [(record.start_sample, record.segment) for record in segments if record.channel == channel and record.segment]
-    return [word.text for _, segment in sorted(own, key=lambda one: one[0]) for word in segment.words]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import CODEC, Call, said, stages, step, words_of
+from tests.fakes import CODEC, Call, said, stages, step
+from tests.transcripts import words_of
 
 MINUTES = 30
 TURNS = range(5, MINUTES * 60 - 10, 20)

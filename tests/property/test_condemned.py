@@ -15,10 +15,11 @@ from pipeline.core.contract import Engine
 from pipeline.core.passing import CRASHED
 from pipeline.sink.coverage import Coverage
 from schemas.records import Interrupted
-from tests.fakes import Call, Stage, outputs_of, run, said, stages, words_of
+from tests.fakes import Call, Stage, outputs_of, run, said, stages
 from tests.positions import place_of
 from tests.property.durable import BOUNDED, Crash, Durable, assert_same, by_lane, calls, crashes, log_of
 from tests.property.test_coverage import account
+from tests.transcripts import words_of
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "pause": {},

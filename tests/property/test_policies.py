@@ -18,8 +18,9 @@ from pipeline.replay import Replay
 from pipeline.runtime.settings import load
 from pipeline.sink.transcript import Transcript
 from schemas.records import CallAudio, CallSegment
-from tests.fakes import PROFILE, Call, Said, run_chain, transcript
+from tests.fakes import PROFILE, Call, Said, run_chain
 from tests.integration.system import clip, without_ids
+from tests.transcripts import transcript
 
 POLICIES = ("alignatt", "local_agreement")
 COMPANY = 40

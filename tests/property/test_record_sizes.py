@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import Hold
-from tests.fakes import Call, run_chain, transcript, words_of
+from tests.fakes import Call, run_chain
 from tests.property.durable import BOUNDED, calls
+from tests.transcripts import transcript, words_of
 
 SIZES = (0.02, 0.064, 0.1, 0.37, 1.0, 2.0)
 CONTROLS = {"pause": {}, "resume": {}, "hold": {"hold": Hold(active=True)}, "interrupted": {}}

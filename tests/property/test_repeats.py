@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import CallAudio
-from tests.fakes import Call, outputs_of, run, run_chain, stages, step, transcript, words_of
+from tests.fakes import Call, outputs_of, run, run_chain, stages, step
 from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, calls, crashes, log_of
+from tests.transcripts import transcript, words_of
 
 NAMES = st.sampled_from(["vad", "asr", "diarize", "assemble"])
 

@@ -14,8 +14,9 @@ from pipeline.asr.hypothesis import AsrWork, Hypothesis, HypothesisWord
 from pipeline.asr.policies.alignatt import AlignAtt
 from pipeline.asr.policies.base import Memory
 from schemas.records import CallAnnotation, Gap, Started, Word, Words
-from tests.fakes import CALL, CODEC, VAD, Call, outputs_of, run, run_chain, said, stages, step, transcript, words_of
+from tests.fakes import CALL, CODEC, VAD, Call, outputs_of, run, run_chain, said, stages, step
 from tests.property.durable import BOUNDED, PLAIN, calls
+from tests.transcripts import transcript, words_of
 
 
 def held_at_most(call: Call, name: str, **configs: Any) -> int:

@@ -16,20 +16,8 @@ from pipeline.core.errors import PoisonError
 from pipeline.runtime.settings import AsrSettings
 from schemas.codec import decode_plain
 from schemas.records import AsrLane, CallAnnotation, CallSpeech, Channel, Gap, Interrupted, Settings, Speech, Started
-from tests.fakes import (
-    ASR,
-    CALL,
-    PROFILE,
-    Call,
-    ScriptedAsr,
-    asr_logic,
-    outputs_of,
-    run,
-    run_chain,
-    said,
-    stages,
-    words_of,
-)
+from tests.fakes import ASR, CALL, PROFILE, Call, ScriptedAsr, asr_logic, outputs_of, run, run_chain, said, stages
+from tests.transcripts import words_of
 
 STEP = 8_000
 
