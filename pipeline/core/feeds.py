@@ -65,20 +65,18 @@ class FeedWatch:
 
     def hear(self, record: Any, offset: int) -> bool:
         """Note who speaks; return whether that has changed something to remember."""
-        epoch = getattr(record, "feed_epoch", 0)
-        if epoch <= self.epoch:
-            return False
-        self.give(epoch, offset)
-        return True
+        return self.give(getattr(record, "feed_epoch", 0), offset)
 
     def is_ended_by(self, record: Any) -> bool:
         """Return whether the feed that holds the call ends it. One that took over may have counted its records on from too low."""
         return bool(record.kind == "ended" and record.feed_epoch >= self.epoch)
 
-    def give(self, epoch: int, offset: int) -> None:
-        """Note that the feed of ``epoch`` holds the call, from ``offset`` on."""
-        if epoch > self.epoch:
-            self.epochs = [*self.epochs, FeedEpoch(epoch=epoch, offset=offset)][-MAX_EPOCHS:]
+    def give(self, epoch: int, offset: int) -> bool:
+        """Note that the feed of ``epoch`` holds the call, from ``offset`` on; return whether it is a later one."""
+        if epoch <= self.epoch:
+            return False
+        self.epochs = [*self.epochs, FeedEpoch(epoch=epoch, offset=offset)][-MAX_EPOCHS:]
+        return True
 
     def follow(self, kind: str) -> None:
         """Note what a control record says of the feed."""

@@ -134,13 +134,11 @@ class CallFlow(CallBook[S, W, R]):
         for lane in self._lanes.values():
             is_whole = lane.channel in read and end_samples.get(lane.channel, 0) <= read[lane.channel]
             lane.overtaken = set() if is_whole else set(self._writers)
-        for writer in self._writers:
-            if writer not in self._ends:
-                ended = end_for(writer, reads, self.call_id, self._lanes, end_samples=end_samples, reason=reason)
-                yield from self._make_up_start(ended, writer, offset, None)
-                self._ends[writer] = (ended, offset, ())
-        first, *_ = self._ends[self._writers[0]]
-        yield from self._end(first, self._writers[0], offset, effects, Way(self._logic.plan, self._logic.apply))
+        way = Way(self._logic.plan, self._logic.apply)
+        for writer in [one for one in self._writers if one not in self._ends]:
+            ended = end_for(writer, reads, self.call_id, self._lanes, end_samples=end_samples, reason=reason)
+            yield from self._make_up_start(ended, writer, offset, None)
+            yield from self._end(ended, writer, offset, effects, way)
         self._settle(effects)
         return effects
 
@@ -298,7 +296,7 @@ class CallFlow(CallBook[S, W, R]):
         return standing_place(logic, self._lanes, self._writers[0])
 
     def _end(self, record: Any, writer: str, offset: int, effects: Effects, way: Way[S, W, R]) -> Generator[W, R, None]:
-        self._ends.setdefault(writer, (record, offset, way.losses))
+        self._ends[writer] = (record, offset, way.losses)
         if set(self._ends) != set(self._writers):
             return  # not applied yet: after a restart it is read again
         first = self._ends[self._writers[0]][0]

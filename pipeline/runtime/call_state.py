@@ -91,18 +91,17 @@ def read_standing(settings: Settings, call_id: str, *, codec: Codec | None = Non
 
 
 def read_standings(settings: Settings, call_ids: Collection[str], *, codec: Codec) -> dict[str, Standing | None]:
-    """Return where calls of one partition stand, None where nothing is known of one, or what is cannot be read.
+    """Return where calls of one partition, one at least, stand; None where nothing is known of one, or what is cannot be read.
 
     Counts as `read_standing`. Raises NotReadyError.
     """
     found: dict[str, Standing | None] = dict.fromkeys(call_ids)
-    for call_id in list(call_ids)[:1]:
-        with state_records(settings, call_id) as (_, messages):
-            for offset, key, value in _values(messages, set(call_ids)):
-                try:
-                    found[key] = _next_standing(found[key], offset, _decoded(value, codec))
-                except CodecError as error:
-                    log.warning("topic call.state: a state is unreadable: %s", error, extra={"call_id": key})
+    with state_records(settings, next(iter(found))) as (_, messages):
+        for offset, call_id, value in _values(messages, found.keys()):
+            try:
+                found[call_id] = _next_standing(found[call_id], offset, _decoded(value, codec))
+            except CodecError as error:
+                log.warning("topic call.state: a state is unreadable: %s", error, extra={"call_id": call_id})
     return found
 
 
@@ -112,7 +111,7 @@ def _next_standing(found: Standing | None, offset: int, state: CallState | None)
         return None
     if found is None or state.feed_epoch > found.state.feed_epoch:
         found = Standing(state, offset)
-    elif state.feed_epoch == found.state.feed_epoch and found.state.state != COMPLETE:
+    elif state.feed_epoch == found.state.feed_epoch and not found.is_complete:
         found = replace(found, state=state)
     is_newest = bool(state.stage) and state.feed_epoch == found.state.feed_epoch
     return replace(found, read_to=state) if is_newest else found
@@ -251,7 +250,7 @@ class CallOutlet:
             if known is not None and known.state.feed_epoch > grant.feed_epoch:
                 raise CallRefusedError(f"call {call_id} was taken over by another feed")
             if known is not None and known.read_to is not None:
-                if known.read_to.state == COMPLETE:
+                if known.is_read:
                     raise CallRefusedError(f"call {call_id} is complete already")
                 return place_of(known.read_to)
             time.sleep(POLL_SECONDS)

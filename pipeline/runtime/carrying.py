@@ -95,7 +95,7 @@ class Carrier:
         reach(stage, "received")
         burst = self._outbox.burst()
         states: dict[int, LaneState] = {}
-        standings: list[tuple[str, Place]] = []
+        standing: tuple[str, Place] | None = None
         carried, has_outputs = Carried(), False
         self.counts["records"] += len(records)
         for record in records:
@@ -106,8 +106,7 @@ class Carrier:
             carried.is_heard |= effects.is_heard
             for output in effects.outputs:
                 await self._send(flow, partition, output, burst)
-            if effects.standing is not None:
-                standings.append(effects.standing)
+            standing = effects.standing or standing
             self.counts["repeats"] += effects.repeats
             states |= {state.channel: state for state in effects.states}
             carried.released += effects.released
@@ -116,9 +115,9 @@ class Carrier:
         await burst.delivered()
         if has_outputs:
             reach(stage, "outputs_delivered")
-        if standings:  # behind the outputs: who hears that a call is complete goes by that
+        if standing is not None:  # behind the outputs: who hears that a call is complete goes by that
             self._pulse.check()
-            await self._say(flow, partition, *standings[-1])
+            await self._say(flow, partition, *standing)
         if states:
             self._pulse.check()
             # The control lane last: the end of the call in it says that the other lanes are recorded.

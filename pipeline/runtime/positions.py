@@ -12,11 +12,9 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.runtime.attempts import Start, terminated
+from pipeline.runtime.transport import ANSWER_SECONDS
 
 log = logging.getLogger("callscribe.worker")
-
-# The consumer's thread does one thing after the other: while a question waits for its answer, nothing is fetched or committed.
-ANSWER_SECONDS = 5.0
 
 
 class Positions:

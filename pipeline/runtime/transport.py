@@ -25,7 +25,8 @@ from pipeline.runtime.attempts import terminated
 from pipeline.runtime.room import FairRoom
 
 MIN_FETCH_BYTES = 4 * 1024 * 1024  # in effect: wait for the time, not for the size
-COMMIT_SECONDS = 5.0  # the next one comes in a second
+# The consumer's thread does one thing after the other: while one waits for its answer, nothing is fetched or committed.
+ANSWER_SECONDS = 5.0
 STEP = 16  # records that are read between two looks at the room
 CHUNK = 64  # records of a changelog delivered before other tasks get their turn
 
@@ -136,10 +137,10 @@ class _BatchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         if not known:
             return False
         try:
-            await asyncio.wait_for(self._ensure_consumer().commit(known), COMMIT_SECONDS)
+            await asyncio.wait_for(self._ensure_consumer().commit(known), ANSWER_SECONDS)
         except CommitFailedError:  # the partitions are on their way to somebody else
             return False
-        except TimeoutError:  # the thread does one thing after the other: nothing would be fetched meanwhile
+        except TimeoutError:  # the next one comes in a second
             return False
         except Exception as error:
             self.log.error("offsets not committed: %s", type(error).__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from pipeline.core.errors import NotReadyError
@@ -28,9 +28,8 @@ from schemas.records import CallAudio
 log = logging.getLogger("callscribe.worker")
 
 MAX_PATIENCE = 64  # looks between two questions about a call that cannot be ended
-OLD_SECONDS = (
-    7 * 24 * 3600.0
-)  # since a feed has ended its call: no topic between it and a stage keeps records for longer
+# Since a feed has ended its call: no topic between it and a stage keeps records for longer.
+OLD_SECONDS = 7 * 24 * 3600.0
 
 Calls = Mapping[str, int]  # with their partitions
 Held = Mapping[int, tuple[int, int]]  # the offsets (first, end) that the input holds, by partition
@@ -70,11 +69,6 @@ class Unheard:
         self._awake: dict[str, int] = {}  # partition of those whose feed may speak
         self._held: Held = {}  # at the sweep before
         self._patience: dict[str, tuple[int, int]] = {}  # looks to let pass, and how many they were
-
-    @property
-    def calls(self) -> Collection[str]:
-        """Return the calls that have not ended."""
-        return self._last.keys()
 
     def clear(self) -> None:
         """Forget everything of a generation."""

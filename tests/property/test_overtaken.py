@@ -14,14 +14,14 @@ from pipeline.core.flow import CallFlow
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.sink.logic import plan
 from pipeline.sink.stores.tables import GAPS, latest
+from pipeline.stages import spec
 from pipeline.vad.stage import SPEC
-from schemas.records import CallAnnotation, CallAudio, CallSpeech, Ended
+from schemas.records import CallAudio, Ended
 from tests.fakes import Call, Stage, inferred, outputs_of, passed, run, said, stages, step
 from tests.property.durable import BOUNDED, calls, log_of, once
 from tests.property.test_coverage import CONTROLS, account
 
 NAMES = ("vad", "asr", "diarize", "assemble")
-READS = {"vad": CallAudio, "asr": CallSpeech, "diarize": CallSpeech, "assemble": CallAnnotation}
 LAST = 10_000  # more records than any call has: nothing is left
 CUT = Call(
     script={0: said("one two three four five six.", at=1.0) + said("seven eight nine.", at=5.0)},
@@ -39,7 +39,7 @@ def ends_of(call: Call) -> dict[int, int]:
 
 def end_unheard(flow: CallFlow[Any, Any, Any], stage: Stage, offset: int, end_samples: Mapping[int, int]) -> Effects:
     """End the call as the worker does that finds nothing more of it."""
-    steps = flow.end_unheard(READS[stage.name], offset, end_samples=end_samples, reason="completed")
+    steps = flow.end_unheard(spec(stage.name).reads, offset, end_samples=end_samples, reason="completed")
     return inferred(stage, steps)
 
 
