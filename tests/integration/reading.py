@@ -6,7 +6,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline.core.ids import CALL_CHANNEL
 from pipeline.runtime.broker import bootstrap_servers
@@ -38,6 +39,13 @@ def records_of(settings: Settings, name: str, start: int = 0, *, partition: int 
         return found
     finally:
         consumer.close()
+
+
+def delete_records(settings: Settings, name: str, before: int = OFFSET_END) -> None:
+    """Delete what a topic's first partition holds before an offset, by default all of it, as retention does."""
+    place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, before)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers(settings)})
+    admin.delete_records([place])[place].result(30)
 
 
 def states_of(settings: Settings, call_id: str, channel: int, stage: str = "vad") -> list[bytes]:

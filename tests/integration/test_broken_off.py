@@ -7,8 +7,6 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from pipeline.core.errors import CallRefusedError
 from pipeline.core.ids import CALL_CHANNEL
@@ -17,20 +15,17 @@ from pipeline.runtime.call_state import read_state
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.settings import Settings
 from pipeline.sink.coverage import coverage_of
-from pipeline.stages import STREAM_STAGES
+from pipeline.stages import STREAM_STAGES, spec
 from schemas.codec import Codec
-from schemas.records import CallAnnotation, CallAudio, CallSpeech
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import is_marked, records_of, states_of, stored_call
+from tests.integration.reading import delete_records, is_marked, records_of, states_of, stored_call
 from tests.integration.system import System, running, wait_for
-from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 SECONDS = 60.0
 CODEC = Codec()
-INPUTS = {"vad": "call.audio", "asr": "call.speech", "diarize": "call.speech", "assemble": "call.annotations"}
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +35,6 @@ def system(kafka: Kafka) -> Iterator[System]:
     )
     with running(settings) as running_system:
         yield running_system
-
-
-def delete_all(settings: Settings, name: str) -> None:
-    """Delete every record of a topic, as retention does."""
-    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
-    place = TopicPartition(topic(name).full_name(settings.topics.prefix), 0, -1)
-    for future in admin.delete_records([place]).values():
-        future.result()
 
 
 def state_of(settings: Settings, call_id: str) -> str | None:
@@ -67,7 +54,7 @@ def test_an_interrupted_call_is_ended_when_retention_has_deleted_it(system: Syst
     for feed in (gone, back):
         feed.first_half()
         wait_for(lambda feed=feed: state_of(settings, feed.call_id) == "interrupted", SECONDS, "the feed is closed")  # type: ignore[misc]
-    delete_all(settings, "call.audio")
+    delete_records(settings, "call.audio")
     HalfFed(settings, call, "back", take_over=True).rest()
     system.kill("vad")  # a worker looks when it has started, and every minute
     found = system.transcript("gone")
@@ -93,8 +80,8 @@ def test_a_call_is_ended_whose_rest_was_deleted_with_its_end(system: System, cal
     os.kill(pid, signal.SIGSTOP)
     try:
         feed.rest()
-        wait_for(lambda: has_ended(settings, INPUTS[stage], call_id), SECONDS, "the end of the call is written")
-        delete_all(settings, INPUTS[stage])
+        wait_for(lambda: has_ended(settings, stage, call_id), SECONDS, "the end of the call is written")
+        delete_records(settings, spec(stage).input)
     finally:
         os.kill(pid, signal.SIGKILL)
     found = system.transcript(call_id)
@@ -107,8 +94,8 @@ def test_a_call_is_ended_whose_rest_was_deleted_with_its_end(system: System, cal
     let_go(settings, call_id)
 
 
-def has_ended(settings: Settings, name: str, call_id: str) -> bool:
-    """Return whether every writer of a topic has ended the call."""
-    kind = {"call.audio": CallAudio, "call.speech": CallSpeech, "call.annotations": CallAnnotation}[name]
-    found = [CODEC.decode(one.value(), kind) for one in records_of(settings, name) if one.key() == call_id.encode()]
-    return [record.kind for record in found].count("ended") == (2 if kind is CallAnnotation else 1)
+def has_ended(settings: Settings, stage: str, call_id: str) -> bool:
+    """Return whether every writer of the stage's input has ended the call."""
+    reads = spec(stage)
+    found = [one for one in records_of(settings, reads.input) if one.key() == call_id.encode()]
+    return [CODEC.decode(one.value(), reads.reads).kind for one in found].count("ended") == len(reads.writers)

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from pipeline.demo import assets
 from pipeline.runtime.dead_letters import read_dead_letters
@@ -17,9 +15,8 @@ from pipeline.sink.coverage import coverage_of
 from schemas.codec import Codec
 from schemas.records import CallAnnotation, CallAudio, CallSegment, CallSpeech
 from tests.integration.conftest import Kafka
-from tests.integration.reading import committed_offset, records_of, stored_call
+from tests.integration.reading import committed_offset, delete_records, records_of, stored_call
 from tests.integration.system import System, running, wait_for
-from topics import topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -74,11 +71,7 @@ class Away:
 
     def delete(self, offset: int) -> None:
         """Delete what the input holds before ``offset``."""
-        settings = self.system.settings
-        admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
-        place = TopicPartition(topic(self.input).full_name(settings.topics.prefix), 0, offset)
-        for future in admin.delete_records([place]).values():
-            future.result()
+        delete_records(self.system.settings, self.input, offset)
 
     def back(self) -> None:
         """Have the supervisor start the stage anew."""

@@ -14,8 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 
 from pipeline.core.entries import STATE_VERSION
 from pipeline.core.ids import CALL_CHANNEL
@@ -25,11 +24,12 @@ from pipeline.runtime.crash_points import VARIABLE
 from pipeline.runtime.dead_letters import read_dead_letters
 from pipeline.runtime.lane_states import PROGRESS, Progress
 from pipeline.runtime.settings import Settings
+from pipeline.stages import spec
 from schemas.codec import Codec
-from schemas.records import CallAnnotation, CallAudio, CallSegment, CallSpeech, LaneState
+from schemas.records import CallAnnotation, CallSegment, CallSpeech, LaneState
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import committed, committed_offset, is_marked, records_of, states_of
+from tests.integration.reading import committed, committed_offset, delete_records, is_marked, records_of, states_of
 from tests.integration.system import System, environment_of, running, wait_for, wait_for_words
 from topics import topic
 
@@ -112,11 +112,7 @@ def test_a_state_from_before_has_its_input_read_again(
     """
     settings, call_id = system.settings, f"stale-{stage}-{dies}"
     armed = crashes / f"{stage}.rewound"
-    read, kind = {
-        "vad": ("call.audio", CallAudio),
-        "asr": ("call.speech", CallSpeech),
-        "assemble": ("call.annotations", CallAnnotation),
-    }[stage]
+    read, kind = spec(stage).input, spec(stage).reads
     feed = HalfFed(settings, call, call_id)
     feed.first_half()
     wait_for(
@@ -281,9 +277,7 @@ def test_what_a_stage_writes_again_of_an_ended_call_changes_nothing(
     assert len(records_of(settings, "call.segments")) == segments
     assert len(list(read_dead_letters(settings))) == letters
 
-    place = TopicPartition(name, 0, end)
-    client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
-    client.delete_records([place])[place].result(30)
+    delete_records(settings, "call.annotations", end)
     key = f"again/{CALL_CHANNEL}".encode()
     wait_for(lambda: last_state(settings, "assemble", key) is None, 2 * SECONDS, "the mark goes with the records")
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from pipeline.cli.up import _status
@@ -33,7 +33,7 @@ from pipeline.sink.stores import FILE
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
 from tests.integration.postgres import PostgresServer
-from tests.integration.reading import records_of, states_of, stored_call
+from tests.integration.reading import delete_records, records_of, states_of, stored_call
 from tests.integration.system import System, environment_of, running, wait_for
 from topics import topic
 
@@ -246,15 +246,11 @@ def test_records_that_were_deleted_before_they_were_read_are_a_gap(
     feed = HalfFed(settings, call, "overtaken")
     feed.first_half()
     wait_for(lambda: bool(states_of(settings, "overtaken", -1)), SECONDS, "vad remembers the call")
-    name = topic("call.audio").full_name(settings.topics.prefix)
     vad = system.pid("vad")
     os.kill(vad, signal.SIGSTOP)
     try:
         feed.up_to(0.75)
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-        end = TopicPartition(name, 0, -1)  # everything there is
-        for future in admin.delete_records([end]).values():
-            future.result()
+        delete_records(settings, "call.audio")
         feed.rest()
     finally:
         os.kill(vad, signal.SIGKILL)

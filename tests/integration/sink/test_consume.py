@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from pipeline.core.errors import FatalError, NotReadyError
 from pipeline.runtime import read
@@ -26,7 +25,7 @@ from schemas.records import CallSegment
 from schemas.registry import RegistryUnreachableError
 from tests.integration.conftest import Kafka
 from tests.integration.postgres import PostgresServer
-from tests.integration.reading import committed
+from tests.integration.reading import committed, delete_records
 from tests.integration.sink.kafka_side import (
     CODEC,
     lag,
@@ -91,9 +90,7 @@ def test_records_that_were_deleted_before_they_were_stored_are_told(
     with sink(settings, sink_of(settings).write):
         until(lambda: lag(settings) == 0)
     produce_records(settings, segments_topic(settings), second)
-    place = TopicPartition(segments_topic(settings), 0, len(first) + 3)
-    client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
-    client.delete_records([place])[place].result(30)
+    delete_records(settings, "call.segments", len(first) + 3)
     with caplog.at_level(logging.WARNING, logger="callscribe.sink"), sink(settings, sink_of(settings).write):
         until(lambda: lag(settings) == 0)
     (told,) = [record for record in caplog.records if "deleted before they were stored" in record.message]
