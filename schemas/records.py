@@ -349,7 +349,7 @@ class CallSegment:
 
     Fields:
         call_id: The conversation; also the record key. [A-Za-z0-9._:-]{1,128}.
-        kind: segment, watermark (nothing more starts below start_sample), and the control kinds of call.audio. Unknown kinds are passed on.
+        kind: segment, speakers, coverage, watermark (nothing more starts below start_sample), and the control kinds of call.audio. Unknown kinds are passed on.
         channel: 0-based leg, or -1 for records that concern the whole call.
         sequence: Counts the records of one writer for this call and channel from 0, without holes.
         start_sample: Sample position the record speaks of: samples since the start of the call at sample_rate_hz.
@@ -357,6 +357,7 @@ class CallSegment:
         capture_time_ms: Wall-clock time, ms since the epoch, at which start_sample was captured; for measuring latency only.
         segment: Set when kind is segment.
         coverage: Set when kind is coverage.
+        speakers: Set when kind is speakers.
         started: Set when kind is started.
         settings: Set when kind is settings.
         hold: Set when kind is hold.
@@ -377,6 +378,7 @@ class CallSegment:
     capture_time_ms: int
     segment: Segment | None = None
     coverage: Coverage | None = None
+    speakers: Speakers | None = None
     started: Started | None = None
     settings: Settings | None = None
     hold: Hold | None = None
@@ -399,6 +401,7 @@ class CallSegment:
             "capture_time_ms": self.capture_time_ms,
             "segment": None if self.segment is None else self.segment.to_avro(),
             "coverage": None if self.coverage is None else self.coverage.to_avro(),
+            "speakers": None if self.speakers is None else self.speakers.to_avro(),
             "started": None if self.started is None else self.started.to_avro(),
             "settings": None if self.settings is None else self.settings.to_avro(),
             "hold": None if self.hold is None else self.hold.to_avro(),
@@ -423,6 +426,7 @@ class CallSegment:
             capture_time_ms=value["capture_time_ms"],
             segment=None if value["segment"] is None else Segment.from_avro(value["segment"]),
             coverage=None if value["coverage"] is None else Coverage.from_avro(value["coverage"]),
+            speakers=None if value["speakers"] is None else Speakers.from_avro(value["speakers"]),
             started=None if value["started"] is None else Started.from_avro(value["started"]),
             settings=None if value["settings"] is None else Settings.from_avro(value["settings"]),
             hold=None if value["hold"] is None else Hold.from_avro(value["hold"]),
@@ -916,6 +920,42 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A diarized speaker that was recognised as an enrolled one.
+
+    Fields:
+        speaker: Label of the turns.
+        similarity: Cosine of the angle between the voices, -1 to 1.
+        name: Name under which the voice was enrolled; null: what was said of the speaker before does not hold any more.
+        role: Role of the enrolled speaker: agent, customer, or one of the deployment's own.
+    """
+
+    speaker: str
+    similarity: float
+    name: str | None = None
+    role: str | None = None
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "speaker": self.speaker,
+            "similarity": self.similarity,
+            "name": self.name,
+            "role": self.role,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Identity:
+        """Return the record of an Avro value."""
+        return cls(
+            speaker=value["speaker"],
+            similarity=value["similarity"],
+            name=value["name"],
+            role=value["role"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted:
     """The feed vanished; the call may be resumed.
 
@@ -1228,6 +1268,78 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """What is known of one speaker of a mixed channel.
+
+    Fields:
+        speaker: Label, as in segments; the same through the call.
+        role: Role the speaker has in the call: agent, customer, or one of the deployment's own; null while nobody knows.
+        name: Name under which the voice was enrolled.
+        rule: What the role rests on: first, longest, phrase, enrolment.
+        spoken_seconds: Length of the speaker's segments so far.
+    """
+
+    speaker: str
+    role: str | None = None
+    name: str | None = None
+    rule: str | None = None
+    spoken_seconds: float
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "speaker": self.speaker,
+            "role": self.role,
+            "name": self.name,
+            "rule": self.rule,
+            "spoken_seconds": self.spoken_seconds,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Speaker:
+        """Return the record of an Avro value."""
+        return cls(
+            speaker=value["speaker"],
+            role=value["role"],
+            name=value["name"],
+            rule=value["rule"],
+            spoken_seconds=value["spoken_seconds"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speakers:
+    """The speakers of a mixed channel, as far as they are known; each record replaces the one before.
+
+    Fields:
+        speakers: By first appearance.
+        unknown_words: Words so far that were published without a speaker.
+        corrected_words: Of them, words whose speaker a revision has named since.
+    """
+
+    speakers: tuple[Speaker, ...]
+    unknown_words: int
+    corrected_words: int
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "speakers": [item.to_avro() for item in self.speakers],
+            "unknown_words": self.unknown_words,
+            "corrected_words": self.corrected_words,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Speakers:
+        """Return the record of an Avro value."""
+        return cls(
+            speakers=tuple(Speaker.from_avro(item) for item in value["speakers"]),
+            unknown_words=value["unknown_words"],
+            corrected_words=value["corrected_words"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
     """A piece of an utterance. start_sample of the envelope is its first sample.
 
@@ -1291,6 +1403,8 @@ class Started:
         model: Recognition model, one of those the deployment offers; null for its default.
         policy: Commit policy: alignatt, local_agreement; null for the model's own.
         task: transcribe, or translate (text in English whatever is spoken); null for the deployment's default.
+        min_speakers: Fewest speakers on a mixed leg; null for the deployment's default. With an equal max_speakers: exactly so many.
+        max_speakers: Most speakers on a mixed leg; null for the deployment's default.
         attributes: Free attributes of the call: queue, agent, numbers.
     """
 
@@ -1301,6 +1415,8 @@ class Started:
     model: str | None = None
     policy: str | None = None
     task: str | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def to_avro(self) -> dict[str, Any]:
@@ -1313,6 +1429,8 @@ class Started:
             "model": self.model,
             "policy": self.policy,
             "task": self.task,
+            "min_speakers": self.min_speakers,
+            "max_speakers": self.max_speakers,
             "attributes": dict(self.attributes),
         }
 
@@ -1327,6 +1445,8 @@ class Started:
             model=value["model"],
             policy=value["policy"],
             task=value["task"],
+            min_speakers=value["min_speakers"],
+            max_speakers=value["max_speakers"],
             attributes=value["attributes"],
         )
 
@@ -1422,16 +1542,19 @@ class Turns:
     Fields:
         turns: New or extended turns, by start.
         watermark_sample: Speakers below this position are final.
+        identities: Speakers that were recognised, or recognised otherwise than before.
     """
 
     turns: tuple[Turn, ...]
     watermark_sample: int
+    identities: tuple[Identity, ...] = ()
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
         return {
             "turns": [item.to_avro() for item in self.turns],
             "watermark_sample": self.watermark_sample,
+            "identities": [item.to_avro() for item in self.identities],
         }
 
     @classmethod
@@ -1440,6 +1563,7 @@ class Turns:
         return cls(
             turns=tuple(Turn.from_avro(item) for item in value["turns"]),
             watermark_sample=value["watermark_sample"],
+            identities=tuple(Identity.from_avro(item) for item in value["identities"]),
         )
 
 
