@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pipeline.asr.card import ModelCard, read_card
 from pipeline.core.errors import NotReadyError
 from pipeline.core.languages import LANGUAGES
 from pipeline.demo.assets import MODEL as DEMO_MODEL
+from pipeline.hub import unreachable
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def download_model(name: str, folder: Path, *, hub_timeout_seconds: float = HUB_
     if _local(name) is not None:
         raise _not_ready(name, "already on this machine, there is nothing to download")
     _check_hub_name(name)
-    if reason := _unreachable(hub_timeout_seconds):
+    if reason := unreachable(hub_timeout_seconds):
         raise _not_ready(name, f"the model hub cannot be reached ({reason})")
     return _files(name, _download(name, folder=folder), given=name)
 
@@ -179,7 +179,7 @@ def _from_hub(name: str, cache: str | None, offline: bool, timeout_seconds: floa
         raise _not_ready(name, NO_HUB_NAME) from None
     if offline:
         raise _not_ready(name, NOT_FETCHED)
-    if reason := _unreachable(timeout_seconds):
+    if reason := unreachable(timeout_seconds):
         raise _not_ready(
             name, f"neither a folder here nor in the cache, and the model hub cannot be reached ({reason})"
         )
@@ -221,29 +221,6 @@ def _download(name: str, *, cache: str | None = None, folder: Path | None = None
         status = answer.response.status_code
         reason = "no such model, or no access to it" if status in (401, 403, 404) else "try again later"
         raise _not_ready(name, f"the model hub answered HTTP {status}: {reason}") from None
-
-
-def _unreachable(timeout_seconds: float) -> str | None:
-    """Return why the hub does not answer, or None when it does.
-
-    Any HTTP answer counts, through whatever proxy or mirror the hub client is set up for. The thread bounds what the
-    client's own time-out does not: name resolution, and one attempt per address.
-    """
-    from huggingface_hub import constants, get_session
-
-    outcome: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=timeout_seconds)
-            outcome.append(None)
-        except Exception as error:  # network, TLS, proxy, offline mode: each means the same here
-            outcome.append(type(error).__name__)
-
-    thread = threading.Thread(target=ask, name="hub-probe", daemon=True)
-    thread.start()
-    thread.join(timeout_seconds)
-    return outcome[0] if outcome else f"no answer in {timeout_seconds:g} s"
 
 
 def _not_ready(name: str, reason: str) -> NotReadyError:

@@ -194,9 +194,47 @@ class AsrSettings(Section):
 
 
 class DiarizeSettings(Section):
-    """Who speaks on a mixed channel. ``channel`` labels separate channels; mixed ones stay unknown."""
+    """Who speaks on a mixed channel; a channel of one speaker needs no model. ``segmentation`` and ``embedding``: empty for the shipped
+    models, a checkpoint of pyannote.audio, or organisation/name of the hub. What is unset is taken from what is known of the models.
+    """
 
-    engine: Literal["channel"] = "channel"
+    engine: Literal["auto", "channel", "diart"] = Field(
+        "auto",
+        description="channel: speakers of mixed channels stay unknown; auto: diart where its extra is installed, else channel",
+    )
+    segmentation: str = ""
+    embedding: str = ""
+    hub_token: SecretStr = SecretStr("")
+    model_cache: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    window_seconds: float = Field(5.0, ge=1.0, le=10.0, description="Audio that the models are given at once")
+    step_seconds: float = Field(0.5, ge=0.1, le=5.0, description="Audio between two windows")
+    latency_seconds: float = Field(
+        2.5,
+        ge=0.5,
+        le=10.0,
+        description="Audio behind speech before its speaker is final; the end of an utterance is at once",
+    )
+    min_speakers: int = Field(
+        1, ge=1, le=20, description="Of calls that do not say how many; fewer are found if it is silent"
+    )
+    max_speakers: int = Field(8, ge=1, le=20, description="Of calls that do not say how many")
+    threshold: float = Field(0.5, gt=0, lt=1, description="Score from which on somebody speaks")
+    new_speaker_distance: float | None = Field(
+        None, gt=0, lt=2, description="Cosine distance between voices, known from much speech, of two speakers"
+    )
+    enrolled: str = Field("", description="File of known voices that `callscribe speakers enrol` writes")
+    enrolled_similarity: float | None = Field(
+        None, gt=0, lt=1, description="Cosine similarity below which a speaker is none of the known voices"
+    )
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.min_speakers > self.max_speakers:
+            raise ValueError("min_speakers must not be above max_speakers")
+        if self.latency_seconds + self.step_seconds > self.window_seconds:
+            raise ValueError("latency_seconds and step_seconds together must not be longer than window_seconds")
+        return self
 
 
 class AssembleSettings(Section):

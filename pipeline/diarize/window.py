@@ -1,0 +1,69 @@
+"""What the models say of one window, as arrays: work for an engine, its result, and what that makes of the local speakers.
+
+Time within a window is counted in frames of 20 ms, whatever the frames of the segmentation model are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 16_000
+FRAME = 320  # samples
+FRAMES_PER_SECOND = RATE // FRAME
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiarizeWork:
+    """A window to be heard: int16 samples at 16 kHz, whole frames, that end at ``position``. ``is_final``: the utterance ends there."""
+
+    audio: NDArray[np.int16]
+    position: int
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Heard:
+    """The local speakers of a window: ``scores`` float32 [frames, speakers], the probability that each speaks;
+    ``embeddings`` float32 [speakers, dimensions], not finite where there was too little speech.
+    """
+
+    scores: Floats
+    embeddings: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The models could not hear a window. ``reason`` is the type of the error, never its text."""
+
+    reason: str
+
+
+def active_of(scores: Floats, threshold: float) -> Flags:
+    """Return who speaks when: bool [frames, speakers]."""
+    return scores >= threshold
+
+
+def clean_of(active: Flags, least_seconds: float) -> tuple[Flags, tuple[bool, ...]]:
+    """Return the frames that tell the voice of each local speaker, those in which nobody else speaks, and True for each.
+
+    Where these are fewer than ``least_seconds``, all frames in which the speaker speaks, and False.
+    """
+    alone = active & (active.sum(axis=1, keepdims=True) == 1)
+    enough = alone.sum(axis=0) >= least_seconds * FRAMES_PER_SECOND
+    return np.where(enough[None, :], alone, active), tuple(enough.tolist())
+
+
+def resampled(scores: Floats, frames: int) -> Floats:
+    """Return scores of evenly spaced frames over the same window at another number of frames, linearly interpolated."""
+    count = len(scores)
+    if count == frames:
+        return scores.astype(np.float32)
+    at = (np.arange(frames) + 0.5) * count / frames - 0.5
+    columns = [np.interp(at, np.arange(count), column) for column in scores.T]
+    return np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((frames, 0), np.float32)
