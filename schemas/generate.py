@@ -44,8 +44,6 @@ def _default(node: dict[str, Any]) -> str:
     if "default" not in node:
         return ""
     value = node["default"]
-    if node["type"] == "bytes":  # whose default is a string of the code points of its bytes (Avro specification)
-        value = value.encode("latin-1")
     if value == []:
         return " = ()"
     if value == {}:

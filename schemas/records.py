@@ -767,7 +767,7 @@ class DiarizeLane:
         engine: channel, or diart; a lane keeps the engine it began with.
         has_written: True once the channel's turn was published.
         model: Models that the voices were heard by; centroids of others mean nothing.
-        centroids: Voices of the speakers so far: signed 8-bit integers, one vector after the other. Biometric data of customers.
+        centroids: Voices of the speakers so far: signed 8-bit integers, one vector after the other; null before any. Biometric data of customers.
         weights: Seconds of speech behind each voice; as many as there are voices.
         first_label: Labels given before the first of these voices, to voices that were forgotten.
         heard_to: End of the audio of which everything is said, at 16 kHz.
@@ -778,7 +778,7 @@ class DiarizeLane:
     engine: str
     has_written: bool
     model: str = ""
-    centroids: bytes = b''
+    centroids: bytes | None = None
     weights: tuple[float, ...] = ()
     first_label: int = 0
     heard_to: int = 0

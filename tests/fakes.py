@@ -20,7 +20,7 @@ from pipeline.assemble.logic import AssembleConfig, AssembleLogic
 from pipeline.core.contract import Engine
 from pipeline.core.errors import PoisonError
 from pipeline.core.flow import CallFlow, Effects
-from pipeline.diarize.logic import DiarizeLogic
+from pipeline.diarize.logic import DiarizeConfig, DiarizeLogic
 from pipeline.vad.logic import VadLogic
 from pipeline.vad.state import WINDOW, VadConfig, VadResult, VadWork
 from schemas.codec import Codec
@@ -297,8 +297,10 @@ def stages(
     asr: AsrConfig = ASR,
     profile: ModelProfile = PROFILE,
     assemble: AssembleConfig = ASSEMBLE,
+    diarize: DiarizeConfig | None = None,
+    diarizer: Engine[Any, Any] | None = None,
 ) -> dict[str, Stage]:
-    """Return the four stream stages, scripted for ``call``."""
+    """Return the four stream stages, scripted for ``call``; without ``diarize`` mixed channels are not heard."""
     return {
         "vad": Stage(name="vad", logic=VadLogic(vad), engine=LoudnessVad(), writes=CallSpeech, writers=("ingest",)),
         "asr": Stage(
@@ -308,7 +310,9 @@ def stages(
             writes=CallAnnotation,
             writers=("vad",),
         ),
-        "diarize": Stage(name="diarize", logic=DiarizeLogic(), engine=None, writes=CallAnnotation, writers=("vad",)),
+        "diarize": Stage(
+            name="diarize", logic=DiarizeLogic(diarize), engine=diarizer, writes=CallAnnotation, writers=("vad",)
+        ),
         "assemble": Stage(
             name="assemble", logic=AssembleLogic(assemble), engine=None, writes=CallSegment, writers=("asr", "diarize")
         ),

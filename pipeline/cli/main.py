@@ -28,6 +28,7 @@ GROUPS = (
     "schemas",
     "dead_letters",
     "models",
+    "speakers",
     "config",
     "doctor",
     "bench",

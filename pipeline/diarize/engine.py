@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core.errors import NotReadyError
+from pipeline.diarize.card import ENCODER
 from pipeline.diarize.encoder import SpeakerEncoder
 from pipeline.diarize.loading import FoundModel
+from pipeline.diarize.segmentation import Segmentation
 from pipeline.diarize.window import (
     FRAMES_PER_SECOND,
     RATE,
@@ -145,8 +147,9 @@ class DiartEngine:
 
 def segmentation_model(found: FoundModel) -> Any:
     """Return diart's model of a segmentation checkpoint: float32 [batch, 1, samples] to [batch, frames, speakers], 0 to 1."""
-    if not found.is_shipped:
-        return SegmentationModel.from_pretrained(str(found.path), None)
+    if found.is_shipped:
+        encoder = found.path.with_name(ENCODER)
+        return SegmentationModel(lambda: Segmentation.load(found.path, SpeakerEncoder.load(encoder)))
     return SegmentationModel.from_pretrained(str(found.path), None)
 
 

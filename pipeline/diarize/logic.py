@@ -145,7 +145,7 @@ class DiarizeLogic:
             engine=DIART if state.is_heard else CHANNEL,
             has_written=state.has_written,
             model=config.model if config is not None and state.is_heard else "",
-            centroids=to_bytes(state.voices),
+            centroids=to_bytes(state.voices) if state.voices.count else None,
             weights=state.voices.weights,
             first_label=state.first_label,
             heard_to=state.heard_to,
@@ -171,7 +171,7 @@ class DiarizeLogic:
         is_same = saved.model == self._config.model
         return changed(
             state,
-            voices=from_bytes(saved.centroids, saved.weights) if is_same else Voices(),
+            voices=from_bytes(saved.centroids or b"", saved.weights) if is_same else Voices(),
             first_label=saved.first_label + (0 if is_same else len(saved.weights)),
             heard_to=saved.heard_to,
             audio_from=saved.heard_to,

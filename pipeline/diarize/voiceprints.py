@@ -44,6 +44,16 @@ def read_voiceprints(path: str, *, model: str, similarity: float) -> Enrolled:
     )
 
 
+def model_of(path: Path) -> str:
+    """Return the revision of the embedding model that made a file. Raises NotReadyError when it cannot be used."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["model"])
+    except OSError as error:
+        raise NotReadyError(f"the file of known voices cannot be read: {path} ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotReadyError(f"not a file of known voices: {path} ({type(error).__name__})") from None
+
+
 def read(path: Path, *, model: str) -> dict[str, Voiceprint]:
     """Return the voices of a file by name. Raises NotReadyError when it cannot be used, or holds embeddings of another model."""
     try:

@@ -194,9 +194,7 @@ class AsrSettings(Section):
 
 
 class DiarizeSettings(Section):
-    """Who speaks on a mixed channel; a channel of one speaker needs no model. ``segmentation`` and ``embedding``: empty for the shipped
-    models, a checkpoint of pyannote.audio, or organisation/name of the hub. What is unset is taken from what is known of the models.
-    """
+    """Who speaks on a mixed channel. ``segmentation``, ``embedding``: checkpoint, or name on the hub; empty: the shipped one."""
 
     engine: Literal["auto", "channel", "diart"] = Field(
         "auto",
@@ -215,10 +213,8 @@ class DiarizeSettings(Section):
         le=10.0,
         description="Audio behind speech before its speaker is final; the end of an utterance is at once",
     )
-    min_speakers: int = Field(
-        1, ge=1, le=20, description="Of calls that do not say how many; fewer are found if it is silent"
-    )
-    max_speakers: int = Field(8, ge=1, le=20, description="Of calls that do not say how many")
+    min_speakers: int = Field(1, ge=1, le=20, description="Of calls that do not say how many")
+    max_speakers: int = Field(8, ge=1, le=20, description="The same")
     threshold: float = Field(0.5, gt=0, lt=1, description="Score from which on somebody speaks")
     new_speaker_distance: float | None = Field(
         None, gt=0, lt=2, description="Cosine distance between voices, known from much speech, of two speakers"
