@@ -24,9 +24,17 @@ class _Stage:
 
     spec: Spec
     logic: Any
-    engine: Engine[Any, Any] | None
+    settings: Any
+    engine: Engine[Any, Any] | None = None
     flows: dict[str, CallFlow[Any, Any, Any]] = field(default_factory=dict)
     offset: int = 0
+
+    def loaded(self) -> Engine[Any, Any]:
+        """Return the engine."""
+        self.engine = self.engine or self.spec.make_engine(self.settings)
+        if self.engine is None:
+            raise AssertionError(f"stage {self.spec.name} asks for inference and has no engine")
+        return self.engine
 
     def feed(self, record: Any) -> list[Any]:
         """Return the outputs of the stage for one record."""
@@ -45,9 +53,7 @@ class _Stage:
         try:
             work = next(steps)
             while True:
-                if self.engine is None:
-                    raise AssertionError(f"stage {self.spec.name} asks for inference and has no engine")
-                work = steps.send(self.engine.infer([work])[0])
+                work = steps.send(self.loaded().infer([work])[0])
         except StopIteration as stop:
             if flow.is_ended:
                 del self.flows[record.call_id]
@@ -59,14 +65,20 @@ class _Stage:
 
 
 class Replay:
-    """The stages of one deployment, ready to run. Raises NotReadyError when a model is missing."""
+    """The stages of one deployment, ready to run. Raises NotReadyError when a model is missing.
+
+    An engine that most calls do not ask anything is loaded when one does.
+    """
 
     def __init__(self, settings: Any, engines: dict[str, Engine[Any, Any]] | None = None) -> None:
         self._stages = {}
         for name in stages.STREAM_STAGES:
             spec = stages.spec(name)
-            engine = engines[name] if engines and name in engines else spec.make_engine(settings)
-            self._stages[name] = _Stage(spec, spec.make_logic(settings), engine)
+            stage = self._stages[name] = _Stage(spec, spec.make_logic(settings), settings)
+            if engines and name in engines:
+                stage.engine = engines[name]
+            elif not spec.is_rarely_asked:
+                stage.engine = spec.make_engine(settings)
 
     def run(self, records: Iterable[CallAudio]) -> Iterator[CallAnnotation | CallSegment]:
         """Yield what the topics call.annotations and call.segments would hold, in order."""

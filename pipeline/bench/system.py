@@ -70,8 +70,11 @@ def own_folder(settings: Settings, name: str) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def own_settings(settings: Settings, folder: Path) -> Settings:
-    """Return the settings for a system that shares nothing with the deployment they describe but how it works."""
+def own_settings(settings: Settings, folder: Path, *, has_voices: bool = False) -> Settings:
+    """Return the settings for a system that shares nothing with the deployment they describe but how it works.
+
+    Diarization models are loaded only where calls have channels of several voices.
+    """
     return settings.model_copy(
         update={
             "kafka": KafkaSettings(
@@ -82,6 +85,7 @@ def own_settings(settings: Settings, folder: Path) -> Settings:
             "broker": BrokerSettings(heap_mb=settings.broker.heap_mb, compiler=settings.broker.compiler),
             "schemas": SchemaSettings(),
             "store": StoreSettings(),
+            "diarize": settings.diarize if has_voices else settings.diarize.model_copy(update={"engine": "channel"}),
             "runtime": settings.runtime.model_copy(update={"work_folder": str(folder), "instance_id": ""}),
         }
     )

@@ -44,6 +44,7 @@ def enrol(
     """Add a voice to the file, or replace it. Workers read the file when they start."""
     from pipeline.bench.audio import channels_of
     from pipeline.diarize import voiceprints
+    from pipeline.diarize.card import distances_of
     from pipeline.diarize.enrolling import enrol as voice_of
     from pipeline.diarize.loading import check_extra
     from pipeline.diarize.stage import SPEC, models_of
@@ -58,7 +59,12 @@ def enrol(
     assert engine is not None
     heard = [(str(one), channel) for one in recordings for channel in channels_of(one)]
     voice = voice_of(
-        heard, engine, window_seconds=diarize.window_seconds, threshold=diarize.threshold, role=role or None
+        heard,
+        engine,
+        window_seconds=diarize.window_seconds,
+        threshold=diarize.threshold,
+        similarity=distances_of(diarize.embedding).enrolment_similarity,
+        role=role or None,
     )
     voiceprints.write(path, known | {name: voice}, model=model)
     if as_json:

@@ -140,7 +140,7 @@ class StageSpec(Generic[S, W, R]):
 
     ``writers`` are the stages that write the input topic, the first one being authoritative for the call's control
     records. ``clocks`` names the stage itself where it closes silent feeds. ``headers`` of an output may tell the stages that
-    read it that it does not concern them: their name, with the value `SKIP`.
+    read it that it does not concern them: their name, with the value `SKIP`. ``is_rarely_asked``: most calls ask nothing of its engine.
     """
 
     name: str
@@ -152,6 +152,7 @@ class StageSpec(Generic[S, W, R]):
     make_logic: Callable[[Any], LaneLogic[S, W, R]]
     make_engine: Callable[[Any], Engine[W, R] | None]
     clocks: tuple[str, ...] = ()
+    is_rarely_asked: bool = False
     headers: Callable[[Any, Lane], Mapping[str, bytes]] = lambda record, lane: {}
 
     def skips(self, headers: Mapping[str, bytes]) -> bool:

@@ -24,7 +24,7 @@ from pipeline.diarize.window import (
 
 LEAST_SECONDS = 5.0  # of speech of one person
 WINDOW_LEAST_SECONDS = 1.0  # in a window, before its embedding counts
-ONE_PERSON = 0.6  # cosine similarity of a window's voice to the mean, below which it is somebody else's
+SPREAD = 0.1  # windows of one person are less similar to their mean than the voice is to other speech of that person
 
 
 def enrol(
@@ -33,9 +33,12 @@ def enrol(
     *,
     window_seconds: float,
     threshold: float,
+    similarity: float,
     role: str | None,
 ) -> Voiceprint:
     """Return the voice of the person who speaks in ``recordings``: (name, int16 samples at 16 kHz).
+
+    ``similarity`` is the cosine below which speech is not taken for an enrolled person's.
 
     Raises InputError when a recording holds several voices, FailedError when there is too little speech, or the models fail.
     """
@@ -47,7 +50,7 @@ def enrol(
         raise FailedError(f"{total:.1f} s of speech of one person were heard; {LEAST_SECONDS:g} s are needed")
     mean = unit(np.sum([voice * np.float32(seconds) for _, voice, seconds in voices], axis=0))
     for name, voice, _ in voices:
-        if float(voice @ mean) < ONE_PERSON:
+        if float(voice @ mean) < similarity - SPREAD:
             raise InputError(name, "more than one voice is heard; enrol from recordings in which one person speaks")
     return Voiceprint(role=role, embedding=mean, seconds=total)
 

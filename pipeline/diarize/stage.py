@@ -125,4 +125,5 @@ SPEC = StageSpec(
     writers=("vad",),
     make_logic=_logic,
     make_engine=_engine,
+    is_rarely_asked=True,
 )

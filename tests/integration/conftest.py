@@ -42,6 +42,7 @@ class Kafka:
             "topics__prefix": name,
             "topics__partitions": PARTITIONS,
             "runtime__work_folder": str(self.folder / name),
+            "diarize__engine": "channel",  # no test but those of diarization waits for torch
             **overrides,
         }
         sections: dict[str, dict[str, Any]] = {}

@@ -29,7 +29,8 @@ class Variant:
             for name in ("policy", "step_seconds", "frame_threshold", "agreement")
             if (value := getattr(self, name)) is not None
         }
-        return settings.model_copy(update={"asr": settings.asr.model_copy(update=changes)})
+        diarize = settings.diarize.model_copy(update={"engine": "channel"})  # words alone are measured
+        return settings.model_copy(update={"asr": settings.asr.model_copy(update=changes), "diarize": diarize})
 
 
 def swept(policies: Sequence[PolicyName]) -> tuple[Variant, ...]:
