@@ -116,7 +116,7 @@ def test_a_voice_is_the_mean_of_what_one_person_says() -> None:
 
 
 def test_too_little_speech_and_two_voices_are_refused() -> None:
-    with pytest.raises(FailedError, match="3.0 s of speech"):
+    with pytest.raises(FailedError, match=r"3\.0 s of speech"):
         enrol(
             [("a.wav", np.full(3 * 16_000, 9, dtype=np.int16))],
             Loud(),

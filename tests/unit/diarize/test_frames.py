@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,7 +104,7 @@ def test_runs_do_not_depend_on_where_frames_become_final(flags: list[list[bool]]
     def runs_of(edges: list[int]) -> dict[tuple[int, int], int]:
         going: tuple[Run, ...] = ()
         found: dict[tuple[int, int], int] = {}
-        for first, end in zip(edges, edges[1:], strict=False):
+        for first, end in pairwise(edges):
             going, changed = extend(going, table[first:end], start=first, is_end=end == edges[-1])
             found |= {(run.speaker, run.start): run.end for run in changed}
         return found
