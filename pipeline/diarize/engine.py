@@ -34,10 +34,13 @@ from pipeline.diarize.window import (
 
 with warnings.catch_warnings(action="ignore"):  # of the packages' own imports
     from diart.models import EmbeddingModel, SegmentationModel
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
 
 log = logging.getLogger(__name__)
 
 GPU_BATCH = 32
+# What checkpoints of pyannote.audio hold besides weights. PyTorch loads nothing else: a checkpoint could run any code otherwise.
+CHECKPOINT_TYPES = [torch.torch_version.TorchVersion, Specifications, Problem, Resolution]
 LEAST_EMBEDDED_SECONDS = 0.25
 
 
@@ -172,7 +175,8 @@ def resolve_device(device: str) -> str:
 
 def _loaded(model: Any, found: FoundModel, device: torch.device) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of checkpoints that older versions of the libraries wrote
+        # Warnings are of checkpoints that older versions of the libraries wrote.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(CHECKPOINT_TYPES):
             model.load()
             if model.model is None:
                 raise ValueError("no model of pyannote.audio")
