@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from pipeline.core.errors import UsageError
+from pipeline.diarize.loading import check_extra
 from pipeline.runtime.broker import EmbeddedBroker
 from pipeline.runtime.provisioning import apply_topics
 from pipeline.runtime.settings import BrokerSettings, KafkaSettings, SchemaSettings, Settings, StoreSettings
@@ -22,7 +24,7 @@ from pipeline.runtime.supervise import Supervisor, Worker
 from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import StoredCall
 from pipeline.sink.transcript import Transcript
-from pipeline.stages import STAGES
+from pipeline.stages import STAGES, spec
 
 READY_SECONDS = 90.0
 
@@ -89,6 +91,19 @@ def own_settings(settings: Settings, folder: Path, *, has_voices: bool = False) 
             "runtime": settings.runtime.model_copy(update={"work_folder": str(folder), "instance_id": ""}),
         }
     )
+
+
+def check_voices(settings: Settings) -> None:
+    """Return when the diarize stage can tell the voices of one channel apart.
+
+    Raises UsageError where the settings say that it does not, NotReadyError where its extra or a model is missing.
+    """
+    if settings.diarize.engine == "channel":
+        raise UsageError(
+            "setting diarize.engine is channel: it tells no speakers of one channel apart; auto and diart do"
+        )
+    check_extra()
+    spec("diarize").make_logic(settings)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

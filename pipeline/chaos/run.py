@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bench.live.broker import BrokerProbe
-from pipeline.bench.live.compositions import compose, mixed
+from pipeline.bench.live.compositions import compose, interleaved
 from pipeline.bench.live.plan import PlannedRecording
 from pipeline.bench.live.replays import Document, replay_all
 from pipeline.bench.recordings import recordings
@@ -142,10 +142,10 @@ def run(settings: Settings, folder: Path, plan: Plan, say: Callable[[str], None]
 def _calls(settings: Settings, folder: Path, plan: Plan) -> tuple[list[tuple[Feed, str]], dict[str, PlannedRecording]]:
     """Return the feeds, each with the name of its audio, and the audio by name."""
     composed = compose(
-        mixed(recordings()),
+        interleaved(recordings()),
         count=min(plan.calls, DIFFERENT_CALLS),
         length_seconds=plan.seconds - SPREAD_SECONDS,
-        is_mono=False,
+        load="two_channel",
     )
     (folder / "calls").mkdir(parents=True, exist_ok=True)
     sources: dict[str, PlannedRecording] = {}

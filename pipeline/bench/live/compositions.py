@@ -1,7 +1,8 @@
 """The load: recordings strung together to calls as long as a run needs, and what is said in them when.
 
 Two-channel calls are whole recordings one after the other. Mono calls are one channel after the other with every pause
-between utterances cut to at most `PAUSE_SECONDS`: speech without end, as other systems are measured with.
+between utterances cut to at most `PAUSE_SECONDS`: speech without end, as other systems are measured with. Mixed calls are
+two-channel calls whose channels are summed: who speaks when is left to diarization.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +20,22 @@ from pipeline.bench.recordings import Recording
 from pipeline.bench.word_ends import TrueWord
 from pipeline.core import g711
 from pipeline.core.errors import UsageError
+from pipeline.core.speakers import MIXED
 from pipeline.ingest.decode import open_audio
 
 RATE = 8_000
+LEAST, MOST = -32768, 32767  # 16 bits
 LEAD_SECONDS = 0.1  # of a pause that stay before an utterance of a mono call
 PAUSE_SECONDS = 0.5  # between two utterances of a mono call, at most
-MONO_ROLES = {0: "agent"}  # one speaker: no diarization
+
+Load = Literal["two_channel", "mono", "mixed"]
+
+NAMES: Mapping[Load, str] = {
+    "two_channel": "call",
+    "mono": "mono",
+    "mixed": "mixed",
+}  # of compositions, before a number
+ROLES: Mapping[Load, Mapping[int, str]] = {"mono": {0: "agent"}, "mixed": {0: MIXED}}  # two channels: the recording's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +55,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """One call to feed: 8 kHz mu-law, ``length_samples`` per channel, pieces without holes."""
+    """One call to feed: 8 kHz mu-law, ``length_samples`` per channel, pieces without holes; those that overlap are summed."""
 
     name: str
     roles: Mapping[int, str]
@@ -61,13 +73,14 @@ class Composition:
         return sum(_speech_samples(piece) for piece in self.pieces) / self.length_samples
 
     def write(self, path: Path) -> None:
-        """Write the call as WAV with G.711 mu-law."""
+        """Write the call as WAV with G.711 mu-law. Sums are linear, and clipped to 16 bits."""
         import soundfile
 
-        audio = np.empty((self.length_samples, len(self.roles)), dtype=np.int16)
+        audio = np.zeros((self.length_samples, len(self.roles)), dtype=np.int16)
         for piece in self.pieces:
             codes = mulaw_channels(piece.recording.path)[piece.source_channel][piece.start : piece.end]
-            audio[piece.at : piece.at + len(codes), piece.channel] = g711.decode(codes, "mulaw")
+            place = audio[piece.at : piece.at + len(codes), piece.channel]
+            place[:] = np.clip(place + g711.decode(codes, "mulaw").astype(np.int32), LEAST, MOST)
         soundfile.write(path, audio, RATE, subtype="ULAW", format="WAV")
 
     def words(self, spoken: Mapping[str, Sequence[TrueWord]]) -> tuple[TrueWord, ...]:
@@ -92,7 +105,7 @@ class Composition:
 
 
 def compose(
-    recordings: Sequence[Recording], *, count: int, length_seconds: float, is_mono: bool
+    recordings: Sequence[Recording], *, count: int, length_seconds: float, load: Load
 ) -> tuple[Composition, ...]:
     """Return ``count`` different calls, each beginning with another of ``recordings`` and going round.
 
@@ -106,17 +119,19 @@ def compose(
     for number in range(count):
         first = number * len(recordings) // count
         order = [*recordings[first:], *recordings[:first]]
-        pieces = tuple(_continuous(order, length) if is_mono else _whole(order, length))
-        roles = MONO_ROLES if is_mono else order[0].roles
+        pieces = _continuous(order, length) if load == "mono" else _whole(order, length, is_summed=load == "mixed")
         composed.append(
             Composition(
-                name=f"{'mono' if is_mono else 'call'}-{number:02}", roles=roles, length_samples=length, pieces=pieces
+                name=f"{NAMES[load]}-{number:02}",
+                roles=ROLES.get(load, order[0].roles),
+                length_samples=length,
+                pieces=tuple(pieces),
             )
         )
     return tuple(composed)
 
 
-def mixed(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
+def interleaved(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
     """Return the recordings with their kinds spread evenly, so that neighbours make a call of every kind."""
     kinds: dict[str, list[Recording]] = {}
     for recording in recordings:
@@ -148,16 +163,17 @@ def _mulaw(data: bytes, encoding: str) -> bytes:
     return g711.encode(np.frombuffer(data, dtype="<i2").astype(np.int16), "mulaw")
 
 
-def _whole(order: Sequence[Recording], length: int) -> Iterator[Piece]:
-    """Yield whole recordings until ``length`` is reached; the last one is cut."""
+def _whole(order: Sequence[Recording], length: int, *, is_summed: bool) -> Iterator[Piece]:
+    """Yield whole recordings until ``length`` is reached, the last one cut; both channels on channel 0 when ``is_summed``."""
     at = 0
     for recording in cycle(order):
         channels = mulaw_channels(recording.path)
         if len(channels) != 2 or not channels[0]:
             raise UsageError(f"{recording.path}: {len(channels)} channel(s) with audio; a call has two")
         size = min(len(channels[0]), length - at)
-        for channel in range(2):
-            yield Piece(recording=recording, source_channel=channel, channel=channel, start=0, end=size, at=at)
+        for source in range(2):
+            channel = 0 if is_summed else source
+            yield Piece(recording=recording, source_channel=source, channel=channel, start=0, end=size, at=at)
         at += size
         if at == length:
             return

@@ -2,11 +2,12 @@
 
 Aware latency is the broker's timestamp of the record that committed a word minus the capture time of the word's end. The end
 is the word's true end in the recording, for words that are where the reference has them; and the end the recogniser gave, for
-all words.
+all words. Of calls with several speakers on a channel, also how long after its commit a word's speaker was final.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -85,16 +86,28 @@ class Stamped(Generic[R]):
 
 
 Words = dict[str, dict[int, list[CommittedWord]]]  # by call and channel, in order
+Finals = dict[
+    str, dict[int, list[tuple[float, int]]]
+]  # the same: seconds below which speakers are final, since when in ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeakerLatency:
+    """How long after a word was committed its speaker was final; ``never`` counts the words whose speaker was not at the end."""
+
+    after_commit: Percentiles
+    never: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What the topics hold of a run: all committed words, and how late the records of the window were written.
+    """What the topics hold of a run: all committed words, since when speakers are final, how late the window's records were written.
 
     ``speech_seconds`` and ``segment_seconds`` count from the capture of a record's last sample to its timestamp.
     """
 
     words: Words
+    finals: Finals
     speech_seconds: tuple[float, ...]
     segment_seconds: tuple[float, ...]
     is_appended: bool
@@ -106,12 +119,13 @@ def hear(settings: Settings, starts_ms: Mapping[str, int], window: Window, codec
     annotations = [
         one
         for one in _read(settings, "call.annotations", CallAnnotation, codec)
-        if one.record.kind == "words" and one.record.call_id in starts_ms
+        if one.record.kind in ("words", "turns", "watermark") and one.record.call_id in starts_ms
     ]
     speech = _read(settings, "call.speech", CallSpeech, codec)
     segments = _read(settings, "call.segments", CallSegment, codec)
     return Heard(
         words=committed_words(annotations),
+        finals=final_speakers(annotations),
         speech_seconds=tuple(lateness(speech, starts_ms, window)),
         segment_seconds=tuple(lateness(segments, starts_ms, window)),
         is_appended=all(one.is_appended for one in annotations),
@@ -136,6 +150,21 @@ def committed_words(annotations: Iterable[Stamped[CallAnnotation]]) -> Words:
                     text=text, end_seconds=word.end_sample / record.sample_rate_hz, committed_ms=stamped.time_ms
                 )
             )
+    return found
+
+
+def final_speakers(annotations: Iterable[Stamped[CallAnnotation]]) -> Finals:
+    """Return how far and since when the speakers of every channel are final, ascending, by what diarize wrote."""
+    found: Finals = {}
+    for stamped in annotations:
+        record = stamped.record
+        if record.stage != "diarize" or record.kind not in ("turns", "watermark"):
+            continue
+        watermark = record.start_sample if record.turns is None else record.turns.watermark_sample
+        finals = found.setdefault(record.call_id, {}).setdefault(record.channel, [])
+        end_seconds = watermark / record.sample_rate_hz
+        if not finals or end_seconds > finals[-1][0]:
+            finals.append((end_seconds, stamped.time_ms))
     return found
 
 
@@ -167,6 +196,23 @@ def own_latencies(heard: Heard, starts_ms: Mapping[str, int], window: Window) ->
         for word in words
         if window.holds(captured_ms := starts_ms[call_id] + word.end_seconds * 1000)
     ]
+
+
+def speaker_latency(heard: Heard, starts_ms: Mapping[str, int], window: Window) -> SpeakerLatency:
+    """Return how long after the commits of the window's words, by their own ends, their speakers were final; 0 where they were."""
+    latencies, never = [], 0
+    for call_id, channels in heard.words.items():
+        for channel, words in channels.items():
+            finals = heard.finals.get(call_id, {}).get(channel, [])
+            for word in words:
+                if not window.holds(starts_ms[call_id] + word.end_seconds * 1000):
+                    continue
+                at = bisect_left(finals, word.end_seconds, key=lambda final: final[0])
+                if at == len(finals):
+                    never += 1
+                else:
+                    latencies.append(max(finals[at][1] - word.committed_ms, 0) / 1000)
+    return SpeakerLatency(after_commit=Percentiles.of(latencies), never=never)
 
 
 def true_latencies(

@@ -10,7 +10,16 @@ from pathlib import Path
 from pipeline.bench.live.broker import BrokerProbe
 from pipeline.bench.live.feed_process import FeedProcess
 from pipeline.bench.live.feeder import FeedReport
-from pipeline.bench.live.latency import Heard, Percentiles, Window, hear, own_latencies, true_latencies
+from pipeline.bench.live.latency import (
+    Heard,
+    Percentiles,
+    SpeakerLatency,
+    Window,
+    hear,
+    own_latencies,
+    speaker_latency,
+    true_latencies,
+)
 from pipeline.bench.live.observing import Observation, Observer
 from pipeline.bench.live.plan import FeedPlan, capture_start_ms
 from pipeline.bench.live.replays import Document
@@ -81,7 +90,8 @@ def measure(
         ]
     if feed.late_p99_seconds > LATE_FEED_SECONDS:
         problems.append(f"the feeder was {feed.late_p99_seconds:.2f} s behind its schedule (p99)")
-    return _figures(seen, heard, starts_ms, spoken, window, feed), problems
+    speakers = speaker_latency(heard, starts_ms, window) if plan.has_mixed_channels else None
+    return _figures(seen, heard, starts_ms, spoken, window, feed, speakers), problems
 
 
 def read_complete(work_folder: Path, plan: FeedPlan) -> dict[str, Document]:
@@ -111,7 +121,13 @@ def _wait_complete(work_folder: Path, plan: FeedPlan, say: Callable[[str], None]
 
 
 def _figures(
-    seen: Observation, heard: Heard, starts_ms: Mapping[str, int], spoken: Spoken, window: Window, feed: FeedReport
+    seen: Observation,
+    heard: Heard,
+    starts_ms: Mapping[str, int],
+    spoken: Spoken,
+    window: Window,
+    feed: FeedReport,
+    speakers: SpeakerLatency | None,
 ) -> Figures:
     if seen.first is None or seen.last is None:
         raise FailedError("the broker was too slow to be looked at at both ends of the measured window")
@@ -122,6 +138,7 @@ def _figures(
         true_ends=Percentiles.of(true_ends),
         own_ends=Percentiles.of(own_latencies(heard, starts_ms, window)),
         words_spoken=words_spoken,
+        speakers=speakers,
         speech_written=Percentiles.of(heard.speech_seconds),
         segments_written=Percentiles.of(heard.segment_seconds),
         is_appended=heard.is_appended,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.core.speakers import MIXED
+
 GOLDEN_RATIO = 0.6180339887498949  # its multiples modulo 1 spread evenly however many there are
 
 
@@ -34,6 +36,11 @@ class FeedPlan:
     record_seconds: float
     recordings: dict[str, PlannedRecording]
     calls: tuple[PlannedCall, ...]
+
+    @property
+    def has_mixed_channels(self) -> bool:
+        """Return whether there are channels with several speakers."""
+        return any(MIXED in recording.roles for recording in self.recordings.values())
 
     @property
     def last_start_seconds(self) -> float:

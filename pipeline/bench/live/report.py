@@ -6,25 +6,29 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from pipeline.bench.live.latency import Percentiles
-from pipeline.bench.live.result import Figures, LiveRun
+from pipeline.bench.live.latency import Percentiles, SpeakerLatency
+from pipeline.bench.live.result import SPEAKER_SECONDS, Figures, LiveRun
 
 MEGABYTE = 1024 * 1024
 
 
 def headline(run: LiveRun, p95_seconds: float) -> str:
     """Return a run in one line."""
-    kind = "mono" if run.is_mono else "two-channel"
+    kind = run.load.replace("_", "-")
     length = "full" if run.is_full else "short"
     if run.figures is None:
         return f"{run.calls} {kind} calls ({length}): {'; '.join(run.problems)}"
     latency, usage = run.figures.true_ends, run.figures.usage
-    verdict = f"p95 {'<=' if run.passes(p95_seconds) else 'not <='} {p95_seconds:g} s"
+    speakers, known = run.figures.speakers, ""
+    verdict = f"p95 {'<=' if run.is_prompt(p95_seconds) else 'not <='} {p95_seconds:g} s"
+    if speakers is not None:
+        known = f"speakers known after that p95 {_seconds(speakers.after_commit.p95)}, "
+        verdict += f", of speakers {'<=' if run.has_prompt_speakers else 'not <='} {SPEAKER_SECONDS:g} s"
     if run.problems:
         verdict = f"does not count: {'; '.join(run.problems)}"
     return (
         f"{run.calls} {kind} calls ({length}): commit latency p50 {_seconds(latency.p50)}, p95 {_seconds(latency.p95)}, "
-        f"{usage.own_cores:.2f} cores; {verdict}"
+        f"{known}{usage.own_cores:.2f} cores; {verdict}"
     )
 
 
@@ -53,11 +57,22 @@ def closing_lines(run: LiveRun) -> list[str]:
         f"speech in {100 * run.speech_share:.0f} % of call time; word error rate {rate}; transcripts: {run.complete} complete, "
         f"{compared}",
         f"recogniser: {', '.join(run.recognisers) or '-'}",
+        *([_speakers(run, figures.speakers)] if figures.speakers is not None else ()),
         f"machine: {usage.busy_cores:.2f} cores busy, of these {usage.own_cores:.2f} ours and {usage.foreign_cores:.2f} foreign; "
         f"{usage.stolen_cores:.2f} stolen; window {usage.seconds:.0f} s",
         f"feeder: {figures.feed.records} records, behind its schedule p50 {1000 * figures.feed.late_p50_seconds:.1f} ms, "
         f"p99 {1000 * figures.feed.late_p99_seconds:.1f} ms, max {1000 * figures.feed.late_max_seconds:.1f} ms",
     ]
+
+
+def _speakers(run: LiveRun, speakers: SpeakerLatency) -> str:
+    after = speakers.after_commit
+    share = "-" if run.named_share is None else f"{100 * run.named_share:.1f} %"
+    return (
+        f"speaker known after its word was committed: p50 {_seconds(after.p50)}, p95 {_seconds(after.p95)}, max "
+        f"{_seconds(after.max)} s (target p95 <= {SPEAKER_SECONDS:g} s: {'met' if run.has_prompt_speakers else 'not met'}), "
+        f"of {after.count} of {after.count + speakers.never} words; words with a speaker {share}"
+    )
 
 
 def _latencies(figures: Figures) -> Table:

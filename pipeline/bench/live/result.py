@@ -8,11 +8,13 @@ from statistics import median
 from typing import Any
 
 from pipeline.bench.live.broker import StageLag, TopicSize
+from pipeline.bench.live.compositions import Load
 from pipeline.bench.live.feeder import FeedReport
-from pipeline.bench.live.latency import Percentiles
+from pipeline.bench.live.latency import Percentiles, SpeakerLatency
 from pipeline.bench.live.usage import Usage
 
 LATE_FEED_SECONDS = 0.2  # p99 of the feeder's lateness above which the load was not real time
+SPEAKER_SECONDS = 3.0  # p95 of how long after its commit a word's speaker is final: the target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +37,15 @@ class LagSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What was measured. Latencies, usage, lags and rates are of the window; ``true_ends`` has the words that match the reference."""
+    """What was measured. Latencies, usage, lags and rates are of the window; ``true_ends`` has the words that match the reference.
+
+    ``speakers`` is None where every channel has one speaker.
+    """
 
     true_ends: Percentiles
     own_ends: Percentiles
     words_spoken: int
+    speakers: SpeakerLatency | None
     speech_written: Percentiles
     segments_written: Percentiles
     is_appended: bool
@@ -53,13 +59,14 @@ class Figures:
 class LiveRun:
     """One run. ``compared`` transcripts were held against the replay; a short run compares none.
 
-    ``recognisers`` are the models and policies that the segments name.
+    ``recognisers`` are the models and policies that the segments name. ``named_share`` is the share of words of all complete
+    transcripts whose segment names a speaker, None where every channel has one and where there are no words.
 
     ``problems`` say why it does not count, None figures that it was given up.
     """
 
     calls: int
-    is_mono: bool
+    load: Load
     is_full: bool
     spread_seconds: float
     measure_seconds: float
@@ -69,6 +76,7 @@ class LiveRun:
     different: tuple[str, ...]
     recognisers: tuple[str, ...]
     word_error_rate: float | None
+    named_share: float | None
     problems: tuple[str, ...]
     figures: Figures | None
 
@@ -78,15 +86,27 @@ class LiveRun:
         return not self.problems
 
     def passes(self, p95_seconds: float) -> bool:
-        """Return whether the run counts and the 95th percentile of latency by true word ends is at most ``p95_seconds``."""
+        """Return whether the run counts, and words and, of mixed calls, their speakers are in time."""
+        return self.counts and self.is_prompt(p95_seconds) and self.has_prompt_speakers is not False
+
+    def is_prompt(self, p95_seconds: float) -> bool:
+        """Return whether the 95th percentile of latency by true word ends is at most ``p95_seconds``."""
         p95 = self.figures.true_ends.p95 if self.figures is not None else None
-        return self.counts and p95 is not None and p95 <= p95_seconds
+        return p95 is not None and p95 <= p95_seconds
+
+    @property
+    def has_prompt_speakers(self) -> bool | None:
+        """Return whether words have their speakers as soon as the target wants, None where every channel has one speaker."""
+        if self.figures is None or self.figures.speakers is None:
+            return None
+        p95 = self.figures.speakers.after_commit.p95
+        return p95 is not None and p95 <= SPEAKER_SECONDS
 
     def to_document(self) -> dict[str, Any]:
         """Return the run as JSON values."""
         return {
             "calls": self.calls,
-            "load": "mono" if self.is_mono else "two_channel",
+            "load": self.load,
             "is_full": self.is_full,
             "counts": self.counts,
             "problems": list(self.problems),
@@ -101,6 +121,7 @@ class LiveRun:
             },
             "word_error_rate": self.word_error_rate,
             **(_figures_document(self.figures) if self.figures is not None else {}),
+            **_speakers_document(self),
         }
 
 
@@ -129,6 +150,19 @@ def rates(first: Mapping[str, TopicSize], last: Mapping[str, TopicSize], seconds
             bytes_per_second=round(max(size.log_bytes - first[name].log_bytes, 0) / seconds, 1),
         )
         for name, size in last.items()
+    }
+
+
+def _speakers_document(run: LiveRun) -> dict[str, Any]:
+    if run.figures is None or run.figures.speakers is None:
+        return {}
+    return {
+        "speakers": {
+            "known_after_commit_seconds": asdict(run.figures.speakers.after_commit),
+            "p95_target_seconds": SPEAKER_SECONDS,
+            "words_never_known": run.figures.speakers.never,
+            "named_share": run.named_share,
+        }
     }
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.bench.live.compositions import Composition, compose
+from pipeline.bench.live.compositions import Composition, Load, compose
 from pipeline.bench.live.measuring import Spoken, measure, read_complete
 from pipeline.bench.live.observing import AbandonedError
 from pipeline.bench.live.plan import FeedPlan, PlannedRecording, spread_calls
@@ -19,6 +19,7 @@ from pipeline.bench.live.result import LiveRun
 from pipeline.bench.recordings import Recording
 from pipeline.bench.system import own_settings
 from pipeline.bench.word_ends import TrueWord
+from pipeline.core.speakers import UNKNOWN
 from pipeline.core.wer import WordErrors, normalise, word_error_rate
 from pipeline.runtime.settings import Settings
 
@@ -49,7 +50,7 @@ class LiveBench:
     settings: Settings
     folder: Path
     recordings: Sequence[Recording]
-    is_mono: bool
+    load: Load
     different_calls: int
     sample_seconds: float
     is_kept: bool
@@ -69,9 +70,10 @@ class LiveBench:
         spoken = self._spoken_by_call(plan, composed)
         share = sum(composed[call.recording].speech_share for call in plan.calls) / calls
         self._runs += 1
-        settings = own_settings(self.settings, self.folder / f"run-{self._runs}-of-{calls}")
+        folder = self.folder / f"run-{self._runs}-of-{calls}"
+        settings = own_settings(self.settings, folder, has_voices=self.load == "mixed")
         self.say(
-            f"{calls} {'mono' if self.is_mono else 'two-channel'} calls, {len(plan.recordings)} different, speech in "
+            f"{calls} {self.load.replace('_', '-')} calls, {len(plan.recordings)} different, speech in "
             f"{100 * share:.0f} % of call time; starts over {length.spread_seconds:g} s, "
             f"then {length.measure_seconds:g} s measured"
         )
@@ -103,7 +105,7 @@ class LiveBench:
             shutil.rmtree(settings.work_folder, ignore_errors=True)
         return LiveRun(
             calls=calls,
-            is_mono=self.is_mono,
+            load=self.load,
             is_full=is_full,
             spread_seconds=length.spread_seconds,
             measure_seconds=length.measure_seconds,
@@ -113,6 +115,7 @@ class LiveBench:
             different=different,
             recognisers=_recognisers(stored),
             word_error_rate=None if errors is None else round(errors.rate, 4),
+            named_share=_named_share(stored) if self.load == "mixed" else None,
             problems=tuple(problems),
             figures=figures,
         )
@@ -123,7 +126,7 @@ class LiveBench:
             self.recordings,
             count=min(self.different_calls, len(self.recordings)),
             length_seconds=length.call_seconds,
-            is_mono=self.is_mono,
+            load=self.load,
         )
         return {f"{one.name}-{length.call_seconds:g}s": one for one in composed[:calls]}
 
@@ -200,6 +203,14 @@ def _recognisers(stored: Mapping[str, Document]) -> tuple[str, ...]:
     """Return every model and policy that a segment names."""
     segments = [segment for document in stored.values() for segment in document["segments"]]
     return tuple(sorted({f"{segment['model']} {segment['policy']}" for segment in segments}))
+
+
+def _named_share(stored: Mapping[str, Document]) -> float | None:
+    """Return the share of words of all transcripts whose segment names a speaker; None without words."""
+    segments = [segment for document in stored.values() for segment in document["segments"]]
+    words = sum(len(segment["words"]) for segment in segments)
+    named = sum(len(segment["words"]) for segment in segments if segment["speaker"] != UNKNOWN)
+    return round(named / words, 4) if words else None
 
 
 def _errors(stored: Mapping[str, Document], spoken: Spoken) -> WordErrors | None:

@@ -37,6 +37,8 @@ def test_an_own_system_recognises_the_same_and_shares_nothing() -> None:
     assert own.work_folder == Path("/work/bench")
     assert (own.store, own.schemas, own.broker.port) == (Settings().store, Settings().schemas, 0)
     assert (own.asr, own.vad, own.ingest, own.topics) == (given.asr, given.vad, given.ingest, given.topics)
+    assert own.diarize.engine == "channel"
+    assert own_settings(given, Path("/work/bench"), has_voices=True).diarize == given.diarize
 
 
 def test_the_folder_goes_after_success_and_stays_after_failure(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.bench.live.broker import StageLag, TopicSize
 from pipeline.bench.live.feeder import FeedReport
-from pipeline.bench.live.latency import Percentiles
+from pipeline.bench.live.latency import Percentiles, SpeakerLatency
 from pipeline.bench.live.result import Figures, LiveRun, rates, summarise_lags
 from pipeline.bench.live.usage import ProcessSample, Sample, usage_between
 
@@ -24,13 +24,16 @@ def sample(at: float, *, busy: float, pid: int = 7, **cpu_seconds: float) -> Sam
     )
 
 
-def a_run(*, p95: float = 1.5, problems: tuple[str, ...] = (), **changes: Any) -> LiveRun:
+def a_run(
+    *, p95: float = 1.5, problems: tuple[str, ...] = (), speakers: SpeakerLatency | None = None, **changes: Any
+) -> LiveRun:
     """Return a run of 20 calls whose latency has the given 95th percentile."""
     latencies = [p95 - 0.5, *([p95] * 18), p95 + 1.0]
     figures = Figures(
         true_ends=Percentiles.of(latencies),
         own_ends=Percentiles.of([0.9]),
         words_spoken=21,
+        speakers=speakers,
         speech_written=Percentiles.of([0.2]),
         segments_written=Percentiles.of([]),
         is_appended=True,
@@ -58,7 +61,7 @@ def a_run(*, p95: float = 1.5, problems: tuple[str, ...] = (), **changes: Any) -
     )
     values: dict[str, Any] = {
         "calls": 20,
-        "is_mono": False,
+        "load": "two_channel",
         "is_full": True,
         "spread_seconds": 60.0,
         "measure_seconds": 180.0,
@@ -68,7 +71,15 @@ def a_run(*, p95: float = 1.5, problems: tuple[str, ...] = (), **changes: Any) -
         "different": (),
         "recognisers": ("demo@1 alignatt",),
         "word_error_rate": 0.0123,
+        "named_share": None,
         "problems": problems,
         "figures": figures,
     }
     return LiveRun(**(values | changes))
+
+
+def a_mixed_run(*, speakers_p95: float = 2.5, **changes: Any) -> LiveRun:
+    """Return such a run of mixed calls; the speakers of 97.5 % of all words are known."""
+    seconds = [0.0] * 10 + [speakers_p95] * 9 + [speakers_p95 + 1.0]
+    speakers = SpeakerLatency(after_commit=Percentiles.of(seconds), never=1)
+    return a_run(**({"load": "mixed", "named_share": 0.975, "speakers": speakers} | changes))

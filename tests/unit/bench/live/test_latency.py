@@ -11,12 +11,14 @@ from pipeline.bench.live.latency import (
     Stamped,
     Window,
     committed_words,
+    final_speakers,
     lateness,
     own_latencies,
+    speaker_latency,
     true_latencies,
 )
 from pipeline.bench.word_ends import TrueWord
-from schemas.records import CallAnnotation, CallSpeech, Speech, Word, Words
+from schemas.records import CallAnnotation, CallSpeech, Speech, Turns, Word, Words
 
 START_MS = 1_764_000_000_000
 STARTS = {"c1": START_MS}
@@ -50,8 +52,31 @@ def committed(*texts: str, sequence: int, end: float, at: float, joined: bool = 
     return Stamped(record=record, time_ms=START_MS + round(at * 1000))
 
 
+def final(until: float, *, at: float, kind: str = "turns", stage: str = "diarize") -> Stamped[CallAnnotation]:
+    """Return a record that makes speakers up to ``until`` final, written at ``at``; seconds of the call."""
+    sample = round(until * 8000)
+    record = CallAnnotation(
+        call_id="c1",
+        kind=kind,
+        channel=0,
+        sequence=0,
+        start_sample=sample if kind == "watermark" else sample + 8000,
+        sample_rate_hz=8000,
+        capture_time_ms=START_MS,
+        stage=stage,
+        turns=Turns(turns=(), watermark_sample=sample) if kind == "turns" else None,
+    )
+    return Stamped(record=record, time_ms=START_MS + round(at * 1000))
+
+
 def heard(*annotations: Stamped[CallAnnotation]) -> Heard:
-    return Heard(words=committed_words(annotations), speech_seconds=(), segment_seconds=(), is_appended=True)
+    return Heard(
+        words=committed_words(annotations),
+        finals=final_speakers(annotations),
+        speech_seconds=(),
+        segment_seconds=(),
+        is_appended=True,
+    )
 
 
 def said(text: str, end: float) -> TrueWord:
@@ -110,6 +135,43 @@ def test_records_are_late_from_the_capture_of_their_last_sample() -> None:
     foreign = Stamped(record=replace(record, call_id="other"), time_ms=START_MS)
     assert list(lateness([stamped, stamped, watermark, foreign], STARTS, ALWAYS)) == [pytest.approx(0.3)]
     assert list(lateness([stamped], STARTS, Window(start_ms=START_MS + 1201, end_ms=START_MS + 9000))) == []
+
+
+def test_a_speaker_is_known_once_diarize_is_at_or_past_the_end_of_the_word() -> None:
+    found = heard(
+        committed("one", "two", "three", sequence=0, end=1.5, at=2.0),  # they end at 0.5, 1.0, 1.5
+        final(0.9, at=1.5),
+        final(1.0, at=2.75),
+        final(1.49, at=3.0, kind="watermark"),
+        final(9.0, at=3.5, kind="watermark", stage="asr"),
+        final(1.5, at=4.5, kind="watermark"),
+        final(1.5, at=6.0),
+    )
+    latency = speaker_latency(found, STARTS, ALWAYS)
+    each = latency.after_commit
+    assert (each.count, each.p50, each.p95, each.max, latency.never) == (3, 0.75, 2.5, 2.5, 0)
+    window = Window(start_ms=START_MS + 600, end_ms=START_MS + 1500)
+    assert speaker_latency(found, STARTS, window).after_commit == Percentiles.of([0.75])
+
+
+def test_a_speaker_that_was_known_before_its_word_is_no_less_than_at_once() -> None:
+    found = heard(final(2.0, at=1.0), committed("one", sequence=0, end=1.0, at=1.8))
+    assert speaker_latency(found, STARTS, ALWAYS).after_commit == Percentiles.of([0.0])
+
+
+def test_what_was_final_stays_final_when_a_worker_begins_again() -> None:
+    found = heard(
+        committed("one", sequence=0, end=1.0, at=1.5), final(2.0, at=2.0), final(0.5, at=2.5), final(2.0, at=2.75)
+    )
+    assert speaker_latency(found, STARTS, ALWAYS).after_commit == Percentiles.of([0.5])
+
+
+def test_a_word_whose_speaker_never_is_known_is_counted() -> None:
+    found = heard(committed("one", "two", sequence=0, end=1.0, at=1.5), final(0.75, at=2.0))
+    latency = speaker_latency(found, STARTS, ALWAYS)
+    assert (latency.after_commit, latency.never) == (Percentiles.of([0.5]), 1)
+    nobody = speaker_latency(heard(committed("one", sequence=0, end=1.0, at=1.5)), STARTS, ALWAYS)
+    assert (nobody.after_commit, nobody.never) == (Percentiles.of([]), 1)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:

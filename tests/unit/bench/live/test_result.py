@@ -6,9 +6,10 @@ import os
 import pytest
 from rich.console import Console
 
+from pipeline.bench.live.latency import Percentiles, SpeakerLatency
 from pipeline.bench.live.report import closing_lines, headline, tables
 from pipeline.bench.live.usage import BENCH, describe_machine, take_sample, usage_between
-from tests.unit.bench.live.figures import a_run, sample
+from tests.unit.bench.live.figures import a_mixed_run, a_run, sample
 
 
 def shown(*things: object) -> str:
@@ -71,6 +72,49 @@ def test_tables_show_every_process_stage_and_topic() -> None:
     text = shown(*tables(run), *closing_lines(run))
     for part in ("broker", "bench", "vad", "call.audio", "demo@1 alignatt", "1.2 %", "19 of 20 equal", "0.75 foreign"):
         assert part in text
+
+
+def test_a_mixed_run_passes_when_words_and_speakers_are_in_time() -> None:
+    assert a_mixed_run(speakers_p95=3.0).passes(2.0)
+    assert not a_mixed_run(speakers_p95=3.001).passes(2.0)
+    assert not a_mixed_run(p95=2.001).passes(2.0)
+    assert not a_mixed_run(speakers=SpeakerLatency(after_commit=Percentiles.of([]), never=5)).passes(2.0)
+    assert a_run().has_prompt_speakers is None
+
+
+def test_the_document_of_a_mixed_run_tells_of_speakers() -> None:
+    document = json.loads(json.dumps(a_mixed_run().to_document()))
+    assert document["load"] == "mixed"
+    assert document["speakers"] == {
+        "known_after_commit_seconds": {"count": 20, "p50": 0.0, "p95": 2.5, "p99": 3.5, "max": 3.5},
+        "p95_target_seconds": 3.0,
+        "words_never_known": 1,
+        "named_share": 0.975,
+    }
+    assert "speakers" not in a_mixed_run(figures=None).to_document()
+    for load in ("two_channel", "mono"):
+        document = a_run(load=load).to_document()
+        assert document["load"] == load
+        assert "speakers" not in document
+
+
+def test_the_report_of_a_mixed_run_tells_of_speakers_beside_their_target() -> None:
+    (line,) = (line for line in closing_lines(a_mixed_run()) if line.startswith("speaker"))
+    assert line == (
+        "speaker known after its word was committed: p50 0.00, p95 2.50, max 3.50 s (target p95 <= 3 s: met), "
+        "of 20 of 21 words; words with a speaker 97.5 %"
+    )
+    late = closing_lines(a_mixed_run(speakers_p95=3.5, named_share=None))
+    assert any("(target p95 <= 3 s: not met)" in line and line.endswith("with a speaker -") for line in late)
+    assert not any("speaker known" in line for line in closing_lines(a_run()))
+
+
+def test_headlines_of_mixed_runs_say_which_limit_is_kept() -> None:
+    start = "20 mixed calls (full): commit latency p50 1.50, p95 1.50, speakers known after that p95 {}, 0.45 cores; "
+    assert headline(a_mixed_run(), 2.0) == start.format("2.50") + "p95 <= 2 s, of speakers <= 3 s"
+    late = a_mixed_run(speakers_p95=4.0)
+    assert headline(late, 1.0) == start.format("4.00") + "p95 not <= 1 s, of speakers not <= 3 s"
+    assert headline(a_mixed_run(problems=("x",)), 2.0) == start.format("2.50") + "does not count: x"
 
 
 def test_a_process_that_was_replaced_counts_from_its_start() -> None:

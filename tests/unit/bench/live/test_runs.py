@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.bench.live.replays import without_ids
-from pipeline.bench.live.runs import Length, LiveBench, _errors, _recognisers, work_folder
+from pipeline.bench.live.runs import Length, LiveBench, _errors, _named_share, _recognisers, work_folder
 from pipeline.bench.word_ends import TrueWord
 from pipeline.runtime.settings import RuntimeSettings, Settings
 from tests.unit.bench.live.calls import recording
@@ -25,7 +25,7 @@ def bench(tmp_path: Path) -> LiveBench:
         settings=Settings(runtime=RuntimeSettings(work_folder=str(tmp_path / "work"))),
         folder=tmp_path,
         recordings=[recording(name, tmp_path, seconds=2.0, spoken={0: [], 1: []}) for name in ("a", "b")],
-        is_mono=False,
+        load="two_channel",
         different_calls=10,
         sample_seconds=5.0,
         is_kept=False,
@@ -57,6 +57,26 @@ def test_a_transcript_that_differs_from_its_replay_is_named(bench: LiveBench, tm
     folder = tmp_path / "work" / "differences"
     assert sorted(path.name for path in folder.iterdir()) == ["live-0001.expected.json", "live-0001.found.json"]
     assert json.loads((folder / "live-0001.found.json").read_text())["segments"][0]["text"] == "hello where"
+
+
+def test_mixed_calls_are_planned_with_several_speakers_on_their_channel(bench: LiveBench) -> None:
+    length = Length(spread_seconds=1.0, measure_seconds=1.0)
+    assert not bench._plan(2, length, bench._composed(2, length)).has_mixed_channels
+    bench.load = "mixed"
+    plan = bench._plan(2, length, bench._composed(2, length))
+    assert {name: one.roles for name, one in plan.recordings.items()} == {
+        "mixed-00-3s": ("mixed",),
+        "mixed-01-3s": ("mixed",),
+    }
+    assert plan.has_mixed_channels
+
+
+def test_the_share_of_words_with_a_speaker_is_over_all_transcripts() -> None:
+    def spoken(*segments: tuple[str, int]) -> dict[str, Any]:
+        return {"segments": [{"speaker": speaker, "words": [{}] * words} for speaker, words in segments]}
+
+    assert _named_share({"a": spoken(("S1", 3), ("unknown", 1)), "b": spoken(("S2", 4))}) == 0.875
+    assert _named_share({"a": spoken()}) is None
 
 
 def test_word_errors_add_up_over_calls_and_channels() -> None:
