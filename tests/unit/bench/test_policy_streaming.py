@@ -120,7 +120,8 @@ def test_a_variant_changes_only_what_it_names() -> None:
         "policy": "local_agreement"
     }
     changed = Variant(policy="alignatt", step_seconds=0.6, frame_threshold=15).applied(settings)
-    assert changed.model_dump(exclude={"asr"}) == settings.model_dump(exclude={"asr"})
+    assert changed.diarize.engine == "channel", "words alone are measured"
+    assert changed.model_dump(exclude={"asr", "diarize"}) == settings.model_dump(exclude={"asr", "diarize"})
     assert (changed.asr.step_seconds, changed.asr.frame_threshold, changed.asr.agreement) == (0.6, 15, None)
 
 
