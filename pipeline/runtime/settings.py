@@ -29,6 +29,7 @@ from pipeline.core.languages import unknown_language
 from pipeline.core.recognition import AUTOMATIC, PolicyName, Task
 
 PREFIX = "CALLSCRIBE_"
+ROLE = r"^[A-Za-z0-9._-]{1,64}$"
 TEST_PREFIX = "CALLSCRIBE_TEST_"  # what only the test run reads
 FILE = "callscribe.toml"
 
@@ -244,6 +245,19 @@ class AssembleSettings(Section):
     longest_speaker_wait_seconds: float = Field(
         600.0, ge=60, description="Audio that diarize may be behind asr before words of a mixed channel stop waiting"
     )
+    role_rule: Literal["none", "first", "longest", "phrase"] = Field(
+        "none",
+        description="Which speaker of a mixed channel has first_role: who speaks first, longest, or says one of role_phrases",
+    )
+    first_role: str = Field("agent", pattern=ROLE)
+    other_role: str = Field("customer", pattern=ROLE, description="Of the others, once the rule has picked a speaker")
+    role_phrases: Names = Field((), description="Case, punctuation and spacing do not matter")
+
+    @model_validator(mode="after")
+    def _check_phrases(self) -> Self:
+        if self.role_rule == "phrase" and not self.role_phrases:
+            raise ValueError("role_rule phrase needs role_phrases")
+        return self
 
 
 class StoreSettings(Section):
