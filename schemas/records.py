@@ -77,7 +77,7 @@ class AssembleLane:
         read_again_to: Sequence behind the last asr record whose words are read again; -1: none.
         read_again_words: Number of words in the records that are read again.
         pending: Words that wait for their segment.
-        owed: Segments that were published without a speaker, who may still be named.
+        owed: Segments that were published before diarization had come to them; a correction may name other speakers.
         voices: The speakers of a mixed channel.
     """
 
@@ -1883,11 +1883,13 @@ class WordRun:
         first: Index of the first one among the words that are read again.
         count: Number of words.
         gaps: Gaps and pauses that came behind the run, of words that wait for their segment.
+        speaker: Speaker under whom the words were published; empty for unknown.
     """
 
     first: int
     count: int
     gaps: int = 0
+    speaker: str = ""
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -1895,6 +1897,7 @@ class WordRun:
             "first": self.first,
             "count": self.count,
             "gaps": self.gaps,
+            "speaker": self.speaker,
         }
 
     @classmethod
@@ -1904,6 +1907,7 @@ class WordRun:
             first=value["first"],
             count=value["count"],
             gaps=value["gaps"],
+            speaker=value["speaker"],
         )
 
 

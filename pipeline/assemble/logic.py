@@ -178,7 +178,7 @@ def _merge(turns: tuple[Turn, ...], added: tuple[Turn, ...]) -> tuple[Turn, ...]
 
 def _forget(state: AssembleState) -> AssembleState:
     """Drop turns that end before every word that may still come."""
-    waiting = [*state.pending, *(segment[0] for segment in state.owed)]
+    waiting = [*state.pending, *(one.items[0] for one in state.owed)]
     oldest = min([state.words_watermark, *(item.word.start_sample for item in waiting)])
     return replace(
         state, turns=tuple(turn for turn in state.turns if turn.end_sample is None or turn.end_sample > oldest)

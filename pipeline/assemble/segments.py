@@ -1,9 +1,9 @@
-"""Words become segments, and segments whose speaker is named late are corrected. Pure; positions count at the channel's rate.
+"""Words become segments, and segments that diarization has come to late are corrected. Pure; positions count at the channel's rate.
 
-A segment of a mixed channel that is published before diarization has come to its words has no speaker. It is owed one until the turns'
-watermark has passed it, until as much audio again has gone by as its words may wait for, or until the call ends. Then what the turns say
-becomes a revision: its leading words of one speaker keep its id, the words of the next are a segment of their own, and so on. Each part
-reaches to the start of the next, so that together they cover what the segment covered.
+A segment of a mixed channel that is published before the turns' watermark has passed it has the speaker that is known until then, often
+none. What it is owed is settled when the watermark has passed it, when as much audio again has gone by as its words may wait for, or when
+the call ends. Where the turns then say otherwise there is a revision: the leading words of one speaker keep the id, the words of the next
+are a segment of their own, and so on. Each part reaches to the start of the next, so that together they cover what the segment covered.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.assemble.state import AssembleConfig, AssembleState, Item
+from pipeline.assemble.state import AssembleConfig, AssembleState, Item, Owed
 from pipeline.assemble.voices import spoke
 from pipeline.core.contract import Draft
 from pipeline.core.ids import segment_id
@@ -35,34 +35,36 @@ def assembled(state: AssembleState, config: AssembleConfig, *, is_end: bool) -> 
         items, speaker = pending[:count], speakers[0]
         start, end = items[0].word.start_sample, items[-1].word.end_sample
         segments.append(_segment(state, items, speaker, end=end))
-        state = _told(state, config, speaker, items, end=end)
         state = replace(state, account=state.account.close(start, end))
-        if speaker == UNKNOWN and end > state.turns_watermark:
-            state = replace(state, voices=_counted(state, unknown=count))
-            owed = owed if is_end else (*owed, items)
+        is_late = end > state.turns_watermark
+        if is_late and speaker == UNKNOWN:
+            state = replace(state, voices=_counted(state.voices, unknown=count))
+        if is_late and not is_end:
+            owed = (*owed, Owed(speaker, items))
+        else:
+            state = _told(state, config, speaker, items, end=end)
         pending, speakers = pending[count:], speakers[count:]
     return replace(state, pending=pending, owed=owed), segments
 
 
 def corrected(state: AssembleState, config: AssembleConfig, *, is_end: bool) -> tuple[AssembleState, list[Draft]]:
-    """Settle who has spoken the segments that are owed a speaker, as far as anything more can be said of it."""
+    """Settle who has spoken the segments that are owed, as far as nothing more will be said of it."""
     settled_to = UNBOUNDED if is_end else _settled_to(state, config)
-    owed: list[tuple[Item, ...]] = []
+    owed: list[Owed] = []
     segments: list[Draft] = []
-    for index, items in enumerate(state.owed):
-        end = items[-1].word.end_sample
-        if end > settled_to and index >= len(state.owed) - MOST_OWED:
-            owed.append(items)
+    for index, one in enumerate(state.owed):
+        if one.end > settled_to and index >= len(state.owed) - MOST_OWED:
+            owed.append(one)
             continue
-        parts = _parts(state.turns, items)
-        if all(speaker == UNKNOWN for speaker, _ in parts):
-            continue  # it stays what it is
-        for number, (speaker, own) in enumerate(parts, start=1):
-            part_end = end if number == len(parts) else parts[number][1][0].word.start_sample
-            segments.append(_segment(state, own, speaker, end=part_end, revision=1))
-            state = _told(state, config, speaker, own, end=part_end)
-            if speaker != UNKNOWN:
-                state = replace(state, voices=_counted(state, corrected=len(own)))
+        parts = _parts(state.turns, one.items)
+        is_right = [speaker for speaker, _ in parts] == [one.speaker]
+        for number, (speaker, items) in enumerate(parts, start=1):
+            end = one.end if number == len(parts) else parts[number][1][0].word.start_sample
+            if not is_right:
+                segments.append(_segment(state, items, speaker, end=end, revision=1))
+            if one.speaker == UNKNOWN != speaker:
+                state = replace(state, voices=_counted(state.voices, corrected=len(items)))
+            state = _told(state, config, speaker, items, end=end)
     return (replace(state, owed=tuple(owed)) if len(owed) < len(state.owed) else state), segments
 
 
@@ -154,8 +156,7 @@ def _told(
     return replace(state, voices=voices)
 
 
-def _counted(state: AssembleState, *, unknown: int = 0, corrected: int = 0) -> Voices:
-    voices = state.voices
+def _counted(voices: Voices, *, unknown: int = 0, corrected: int = 0) -> Voices:
     return replace(
         voices,
         unknown_words=voices.unknown_words + unknown,

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pipeline.assemble.account import Account, Stretch
-from pipeline.assemble.state import AssembleState, Item, ReadAgain, heard, opened
+from pipeline.assemble.state import AssembleState, Item, Owed, ReadAgain, heard, opened
 from pipeline.core.contract import Lane, Snapshot
+from pipeline.core.speakers import UNKNOWN
 from schemas import records
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import AssembleLane, CallAnnotation, Voices, WordRun
@@ -26,7 +27,7 @@ def snapshot(state: AssembleState) -> Snapshot | None:
     """Return the state; None while words wait and few records would have to be read again, or it is too large."""
     if state.read_again is not None:
         return None
-    waiting = [*(segment[0] for segment in state.owed), *state.pending[:1]]
+    waiting = [*(one.items[0] for one in state.owed), *state.pending[:1]]
     if not waiting:
         return Snapshot(data=encode_plain(_lane(state)))
     first = min(waiting, key=lambda item: item.index)
@@ -38,7 +39,7 @@ def snapshot(state: AssembleState) -> Snapshot | None:
         read_again_to=state.heard_sequence + 1,
         read_again_words=state.heard_words - first.first_index,
         pending=tuple(_runs(state.pending, first.first_index, state.gaps)),
-        owed=tuple(WordRun(first=one[0].index - first.first_index, count=len(one)) for one in state.owed),
+        owed=tuple(_owed(one, first.first_index) for one in state.owed),
     )
     data = encode_plain(lane)
     return Snapshot(data=data, needed_sequence=first.sequence, needed_writer=WRITER) if len(data) <= LARGEST else None
@@ -95,12 +96,12 @@ def as_it_was(state: AssembleState) -> AssembleState:
         item.index + missing: replace(item, index=item.index + missing, first_index=item.first_index + missing)
         for item in again.items
     }
-    owed = [_found(items, run) for run in again.owed]
+    owed = [(run, _found(items, run)) for run in again.owed]
     pending = [replace(item, gaps=-run.gaps) for run in again.pending for item in _found(items, run)]
     return replace(
         state,
         pending=tuple(pending),
-        owed=tuple(segment for segment, run in zip(owed, again.owed, strict=True) if len(segment) == run.count),
+        owed=tuple(Owed(run.speaker or UNKNOWN, found) for run, found in owed if len(found) == run.count),
         heard_words=again.count,
         read_again=None,
     )
@@ -108,6 +109,11 @@ def as_it_was(state: AssembleState) -> AssembleState:
 
 def _found(items: dict[int, Item], run: WordRun) -> tuple[Item, ...]:
     return tuple(items[index] for index in range(run.first, run.first + run.count) if index in items)
+
+
+def _owed(one: Owed, first_index: int) -> WordRun:
+    speaker = "" if one.speaker == UNKNOWN else one.speaker
+    return WordRun(first=one.items[0].index - first_index, count=len(one.items), speaker=speaker)
 
 
 def _runs(pending: Sequence[Item], first_index: int, gaps: int) -> Iterable[WordRun]:

@@ -43,6 +43,19 @@ class Item:
         return self.utterance, self.gaps
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A segment whose speaker may still turn out to be another than it was published under."""
+
+    speaker: str
+    items: tuple[Item, ...]
+
+    @property
+    def end(self) -> int:
+        """Return the end of its last word."""
+        return self.items[-1].word.end_sample
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadAgain:
     """Words of the state that are read again: those of asr records below ``to_sequence``, ``count`` of them."""
@@ -58,8 +71,7 @@ class ReadAgain:
 class AssembleState:
     """One lane. ``closed_utterance`` is the last utterance whose words have all arrived.
 
-    ``pending`` are the words that wait for their segment, ``owed`` those of segments that were published before diarization had come to
-    them, without a speaker, who may still be named.
+    ``pending`` are the words that wait for their segment, ``owed`` the segments that were published before diarization had come to them.
     """
 
     call_id: str = ""
@@ -74,7 +86,7 @@ class AssembleState:
     )
     closed_utterance: int = -1
     pending: tuple[Item, ...] = ()
-    owed: tuple[tuple[Item, ...], ...] = ()
+    owed: tuple[Owed, ...] = ()
     gaps: int = 0
     account: Account
     voices: Voices = field(default_factory=Voices)
