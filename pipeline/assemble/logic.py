@@ -83,7 +83,8 @@ class AssembleLogic:
         if record.ended is not None:
             coverage += _missing(state, record.ended)
         state, speakers = self._told(state, known, is_end=is_end)
-        return Step(_forget(state), (*revisions, *segments, *before, *after, *coverage, *speakers))
+        outputs = (*revisions, *segments, *before, *after, *coverage, *speakers)
+        return Step(_forget(replace(state, has_written=bool(outputs))), outputs)
 
     def apply(self, state: AssembleState, work: Any, result: Any) -> Step[AssembleState, Any]:
         """Return the state unchanged: there is nothing to infer."""

@@ -125,13 +125,10 @@ def _parts(turns: Sequence[Turn], items: Sequence[Item]) -> Parts:
 def speaker_of(turns: Sequence[Turn], word: Word) -> str:
     """Return the speaker of the turn that overlaps the word most; unknown when none does."""
     best, longest = UNKNOWN, 0
+    word_end = max(word.end_sample, word.start_sample + 1)
     for turn in turns:
-        end = word.end_sample if turn.end_sample is None else min(turn.end_sample, word.end_sample)
-        overlap = (
-            max(end, word.start_sample + 1) - max(turn.start_sample, word.start_sample)
-            if end >= word.start_sample
-            else 0
-        )
+        end = word_end if turn.end_sample is None else min(turn.end_sample, word_end)
+        overlap = end - max(turn.start_sample, word.start_sample)
         if overlap > longest:
             best, longest = turn.speaker, overlap
     return best

@@ -1,7 +1,7 @@
 """The state of a lane as it is recorded, in at most 4 kB: words are not in it, they are read again.
 
-While few records would have to be read again nothing is recorded: a restart then begins where no word waits. Where words wait all the
-time, because diarization is behind and nobody pauses, the state says which of the words that are read again wait, and what for.
+While words wait, and nothing is written and few records would have to be read again, nothing is recorded: an earlier state will do. Else
+the state says which of the words that are read again wait for their segment, and which are in segments that may have to be corrected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST = 3_700  # bytes; what the flow adds makes it 4 kB
 
 
 def snapshot(state: AssembleState) -> Snapshot | None:
-    """Return the state; None while words wait and few records would have to be read again, or it is too large."""
+    """Return the state; None where an earlier one will do, or where it is too large."""
     if state.read_again is not None:
         return None
     waiting = [*(one.items[0] for one in state.owed), *state.pending[:1]]
@@ -32,7 +32,7 @@ def snapshot(state: AssembleState) -> Snapshot | None:
         return Snapshot(data=encode_plain(_lane(state)))
     first = min(waiting, key=lambda item: item.index)
     is_far = state.heard_sequence - first.sequence >= FEWEST_READ_AGAIN
-    if not is_far or state.heard_sequence % RECORDED_EACH:
+    if not (state.has_written or (is_far and state.heard_sequence % RECORDED_EACH == 0)):
         return None
     lane = replace(
         _lane(state),

@@ -92,6 +92,7 @@ class AssembleState:
     voices: Voices = field(default_factory=Voices)
     heard_sequence: int = -1  # of the last asr record
     heard_words: int = 0
+    has_written: bool = False  # anything, in the last step
     read_again: ReadAgain | None = None
 
     @property

@@ -14,8 +14,8 @@ from pipeline.assemble import snapshots
 from pipeline.assemble.segments import speaker_of
 from pipeline.assemble.voices import Roles
 from schemas.records import CallAnnotation, Identity, Turn
-from tests.fakes import ASSEMBLE, Call, outputs_of, run, run_chain, said, stages
-from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, crashes, scripts, undisturbed
+from tests.fakes import ASSEMBLE, Call, outputs_of, passed, run, run_chain, said, stages, step
+from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, crashes, once, scripts, undisturbed
 from tests.property.test_coverage import account
 from tests.turns import Span, diarized, final, in_time, merged, who
 
@@ -50,6 +50,20 @@ def speakers(draw: st.DrawFn) -> list[Span]:
 def mixed_calls(draw: st.DrawFn) -> Call:
     """Draw a call of one leg with several speakers."""
     return Call(script={0: draw(scripts(channel=0, seconds=SECONDS))}, seconds=SECONDS, roles=("mixed",))
+
+
+@st.composite
+def broken_calls(draw: st.DrawFn) -> Call:
+    """Draw one that is paused now and then."""
+    times = sorted(draw(st.lists(st.integers(5, 85), max_size=4, unique=True)))
+    kinds = ("pause", "resume") * 2
+    controls = tuple((at / 10, kind, {}) for at, kind in zip(times, kinds, strict=False))
+    return replace(draw(mixed_calls()), controls=controls)
+
+
+def without(log: Sequence[CallAnnotation], lost: set[int]) -> list[CallAnnotation]:
+    """Return the log without some of the channel's records: those that could not be used, or never came."""
+    return [record for at, record in enumerate(log) if at not in lost or record.channel < 0]
 
 
 @st.composite
@@ -91,16 +105,51 @@ def test_each_word_has_its_speaker_however_late_that_is_known(
 
 
 @BOUNDED
-@given(call=mixed_calls(), spans=speakers(), roles=RULES, longest=st.sampled_from([600.0, 3.0, 1.0]), data=st.data())
+@given(
+    call=broken_calls(),
+    spans=speakers(),
+    roles=RULES,
+    longest=st.sampled_from([600.0, 3.0, 1.0]),
+    lost=st.sets(st.integers(1, 60), max_size=3),
+    data=st.data(),
+)
 def test_restarts_change_nothing(
-    call: Call, spans: list[Span], roles: Roles, longest: float, data: st.DataObject
+    call: Call, spans: list[Span], roles: Roles, longest: float, lost: set[int], data: st.DataObject
 ) -> None:
     stage = stages(call, assemble=replace(ASSEMBLE, longest_wait_seconds=longest, roles=roles))["assemble"]
-    log = data.draw(logs(call, spans))
+    log = without(data.draw(logs(call, spans)), lost)
     expected = undisturbed(stage, log)
-    assert [text for _, text in who(expected)] == [word.text for word in call.script[0]]
+    committed = [word.text for record in log if record.words is not None for word in record.words.words]
+    assert [text for _, text in who(expected)] == committed
     assert account(expected).problems == ()
     assert_same(stage, log, data.draw(crashes()), expected)
+
+
+@BOUNDED
+@given(call=mixed_calls(), spans=speakers(), share=st.floats(0.02, 0.98), gone=st.integers(0, 60), data=st.data())
+def test_words_whose_records_are_gone_are_accounted_for(
+    call: Call, spans: list[Span], share: float, gone: int, data: st.DataObject
+) -> None:
+    """The stage comes back behind what its topic has deleted, and words that it had set aside for later are gone."""
+    stage, log = stages(call)["assemble"], data.draw(logs(call, spans))
+    at = max(2, round(len(log) * share))
+    first = min(at + gone - 30, len(log) - 2)
+    states: dict[int, Any] = {}
+    written: list[Any] = []
+    flow = stage.flow()
+    for offset, record in enumerate(log[:at]):
+        effects = step(flow, stage, record, offset)
+        written += effects.outputs
+        states |= {state.channel: passed(state) for state in effects.states}
+    if flow.is_ended or first < 1:
+        return
+    flow = stage.flow(restored=states, read_from=first, first_offset=first)
+    for offset, record in enumerate(log[first:], start=first):
+        written += step(flow, stage, record, offset, call.started).outputs
+    if flow.is_ended:
+        once(written)
+        final(written)
+        assert account(written).problems == ()
 
 
 @BOUNDED
@@ -122,9 +171,15 @@ SPANS: list[Span] = [("speaker_1", 0.0, 1.4), ("speaker_2", 1.4, 3.0), ("speaker
 
 
 @pytest.mark.parametrize("late", [1.0, 30.0])
-def test_between_any_two_effects(late: float) -> None:
+@pytest.mark.parametrize("lost", [None, 5, 9, 14])
+def test_between_any_two_effects(late: float, lost: int | None) -> None:
+    """With a gap in an utterance, too: what follows it belongs to another segment, though words wait on either side."""
     stage = stages(TWO, assemble=replace(ASSEMBLE, wait_seconds=0.5, roles=Roles(rule="first")))["assemble"]
-    log = in_time(run_chain(TWO).annotations, diarized(TWO, SPANS, late=late, every=0.5))
+    speech = run_chain(TWO).outputs["vad"]
+    if lost is not None:
+        speech = [record for record in speech if record.channel < 0 or record.sequence != lost]
+    annotations = outputs_of(run(stages(TWO)["asr"], speech)) + outputs_of(run(stages(TWO)["diarize"], speech))
+    log = in_time(annotations, diarized(TWO, SPANS, late=late, every=0.5))
     expected = undisturbed(stage, log)
     assert who(expected) == spoken(TWO, SPANS, expected)
     assert any(record.segment.revision for record in expected if record.segment)
