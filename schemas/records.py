@@ -373,7 +373,7 @@ class CallSegment:
 
     Fields:
         call_id: The conversation; also the record key. [A-Za-z0-9._:-]{1,128}.
-        kind: segment, speakers, coverage, watermark (nothing more starts below start_sample), and the control kinds of call.audio. Unknown kinds are passed on.
+        kind: segment, speakers, coverage, watermark (nothing more starts below start_sample, but corrections), and the control kinds of call.audio. Unknown kinds are passed on.
         channel: 0-based leg, or -1 for records that concern the whole call.
         sequence: Counts the records of one writer for this call and channel from 0, without holes.
         start_sample: Sample position the record speaks of: samples since the start of the call at sample_rate_hz.
@@ -1193,7 +1193,7 @@ class Segment:
 
     Fields:
         segment_id: <call_id>/<channel>/<start_sample>.
-        revision: 0 at first; a correction has the same segment_id and a higher revision.
+        revision: 0 at first; a correction has the same segment_id and a higher revision. What a correction has cut out of another segment begins with 1.
         end_sample: End, exclusive; sample position: samples since the start of the call at sample_rate_hz.
         role: Role of the channel.
         speaker: Who spoke.
@@ -1365,7 +1365,7 @@ class Speakers:
 
     Fields:
         speakers: By first appearance.
-        unknown_words: Words so far that were published without a speaker.
+        unknown_words: Words so far that were published without a speaker, because diarization was late.
         corrected_words: Of them, words whose speaker a revision has named since.
     """
 

@@ -154,7 +154,7 @@ def test_follow_prints_each_segment_once_until_the_end(invoke: Invoke, store: St
     later.join()
     assert result.stdout.splitlines() == [
         "[00:00.4] agent: One.",
-        "[00:00.4] agent: Won.",
+        "[00:00.4] agent (corrected): Won.",
         "[00:01.2] customer: Two.",
     ]
     lines = invoke("transcript", "c1", "--follow", "--format", "json").stdout.splitlines()
