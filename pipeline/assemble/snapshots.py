@@ -29,7 +29,8 @@ def snapshot(state: AssembleState) -> Snapshot | None:
         return None
     waiting = [*(one.items[0] for one in state.owed), *state.pending[:1]]
     if not waiting:
-        return Snapshot(data=encode_plain(_lane(state)))
+        data = encode_plain(_lane(state))
+        return Snapshot(data=data) if len(data) <= LARGEST else None  # turns are far ahead of the words
     first = min(waiting, key=lambda item: item.index)
     is_far = state.heard_sequence - first.sequence >= FEWEST_READ_AGAIN
     if not (state.has_written or (is_far and state.heard_sequence % RECORDED_EACH == 0)):

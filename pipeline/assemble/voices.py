@@ -17,7 +17,7 @@ from pipeline.core.text import SpokenWord, joined
 from schemas.records import Identity, Speaker, Speakers, Voice, Voices
 
 MOST_VOICES = 20
-LONGEST_NAME = 80
+LONGEST_NAME, LONGEST_ROLE = 64, 32  # bytes: the state has room for no more
 COMPARED_SECONDS = 30  # of speech between two comparisons of how long the speakers have spoken
 LEAD_SECONDS = 5
 FIRST_UNSPACED = "⺀"  # from here on scripts that write words without spaces
@@ -63,8 +63,8 @@ def spoke(
 def recognised(voices: Voices, identities: Iterable[Identity]) -> Voices:
     """Take in who was recognised, or is not any more."""
     for one in identities:
-        name = None if one.name is None else one.name[:LONGEST_NAME]
-        role = None if one.name is None or one.role is None else one.role[:LONGEST_NAME]
+        name = None if one.name is None else _cut(one.name, LONGEST_NAME)
+        role = None if one.name is None or one.role is None else _cut(one.role, LONGEST_ROLE)
         voices = _with(voices, one.speaker, partial(replace, name=name, role=role))
     return voices
 
@@ -130,6 +130,10 @@ def _compared(voices: Voices, lead: int) -> Voices:
     chosen = next((voice for voice in heard if voice.speaker == voices.chosen), None)
     is_better = chosen is None or best.spoken_samples - chosen.spoken_samples >= lead
     return replace(voices, chosen=best.speaker) if is_better else voices
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
 
 
 def _with(voices: Voices, speaker: str, changed: Callable[[Voice], Voice]) -> Voices:

@@ -193,3 +193,12 @@ def test_words_of_too_many_records_are_recorded_without_an_output() -> None:
     assert drafts == []
     assert assemble.snapshot(state) is not None
     assert assemble.snapshot(drive(*spoken[:-1], lane=MIXED)[0]) is None
+
+
+def test_turns_far_ahead_of_the_words_are_read_again_with_the_rest() -> None:
+    assemble = AssembleLogic(ASSEMBLE)
+    few, many = ([(f"speaker_{at % 2}", at * 2.0, at * 2.0 + 2.0) for at in range(count)] for count in (50, 900))
+    for spans, is_recorded in ((few, True), (many, False)):
+        snapshot = assemble.snapshot(drive(turns(*spans, watermark=2_000.0), lane=MIXED)[0])
+        assert (snapshot is not None) is is_recorded
+        assert snapshot is None or len(snapshot.data) <= snapshots.LARGEST

@@ -209,3 +209,13 @@ def test_settings_say_how_roles_are_given() -> None:
         AssembleSettings(role_rule="phrase")
     with pytest.raises(ValueError, match="first_role"):
         AssembleSettings(first_role="the agent")
+
+
+def test_however_many_have_long_names_the_state_stays_small() -> None:
+    named = tuple(Identity(speaker=f"speaker_{at}", similarity=1.0, name="ß" * 500, role="r" * 500) for at in range(30))
+    spans = [(f"speaker_{at}", at * 1.0, 1.0) for at in range(30)]
+    state, drafts = drive(turns(watermark=0.0, identities=named), *talk(*spans), lane=MIXED)
+    snapshot = AssembleLogic(ASSEMBLE).snapshot(state)
+    assert snapshot is not None
+    assert len(snapshot.data) <= 2_600
+    assert said(drafts)[-1].speakers[0].name == "ß" * 32
