@@ -105,6 +105,22 @@ def test_each_word_has_its_speaker_however_late_that_is_known(
 
 
 @BOUNDED
+@given(call=mixed_calls(), spans=speakers(), data=st.data())
+def test_roles_rest_on_who_speaks_when_and_not_on_when_it_is_known(
+    call: Call, spans: list[Span], data: st.DataObject
+) -> None:
+    stage = stages(call, assemble=replace(ASSEMBLE, roles=Roles(rule="first")))["assemble"]
+    made = outputs_of(run(stage, data.draw(logs(call, spans))))
+    heard = list(dict.fromkeys(speaker for speaker, _ in spoken(call, spans, made) if speaker != "unknown"))
+    told = [record.speakers for record in made if record.speakers is not None]
+    found = told[-1].speakers if told else ()
+    assert [one.speaker for one in found] == heard
+    if not any(one.name for one in found):
+        assert [one.role for one in found] == ["agent", "customer", "customer"][: len(heard)]
+    assert all(speakers.corrected_words <= speakers.unknown_words for speakers in told)
+
+
+@BOUNDED
 @given(
     call=broken_calls(),
     spans=speakers(),

@@ -80,6 +80,11 @@ def test_the_speaker_is_whose_turn_overlaps_the_word_most() -> None:
     assert segments(drafts) == [("unknown", "a")]
 
 
+def test_a_turn_that_ends_where_the_word_starts_is_not_its_turn() -> None:
+    _, drafts = drive(turns(("ann", 0.0, 1.0), watermark=9.0), words("a", 1.0, is_last=True), lane=MIXED)
+    assert segments(drafts) == [("unknown", "a")]
+
+
 def test_on_a_separate_channel_no_word_waits_for_diarize() -> None:
     first = words("a b", 0.0, is_last=True)
     _, drafts = drive(first)
