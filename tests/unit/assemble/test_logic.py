@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.assemble import logic
-from pipeline.runtime.settings import AssembleSettings
+from pipeline.runtime.sections import AssembleSettings
 from schemas.codec import encode_plain
 from schemas.records import AssembleLane, Gap, Hold, Rejected
 from tests.fakes import ASSEMBLE, CALL, Call, outputs_of, run, run_chain, said, stages

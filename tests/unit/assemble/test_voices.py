@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.assemble.logic import AssembleLogic, make
 from pipeline.assemble.voices import MOST_VOICES, Roles, says
-from pipeline.runtime.settings import AssembleSettings
+from pipeline.runtime.sections import AssembleSettings
 from schemas.records import CallAnnotation, Identity, Speakers, Word
 from tests.fakes import ASSEMBLE
 from tests.unit.assemble.records import LANE, MIXED, annotation, drive, segments, turns, words
