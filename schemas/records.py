@@ -61,7 +61,7 @@ class AsrLane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembleLane:
-    """State of the assemble stage for one channel, while no word waits for its segment.
+    """State of the assemble stage for one channel. Words that wait for their segment or for a correction are read again.
 
     Fields:
         turns: Turns that may still hold words.
@@ -73,6 +73,12 @@ class AssembleLane:
         silent_to: Silence was declared up to here.
         spoken: Segments of the open utterance that are closed and not accounted for; without a reason.
         refused: Speech of the open utterance without accepted text.
+        waiting: Stretches that are not accounted for yet.
+        read_again_to: Sequence behind the last asr record whose words are read again; -1: none.
+        read_again_words: Number of words in the records that are read again.
+        pending: Words that wait for their segment.
+        owed: Segments that were published before diarization had come to them; a correction may name other speakers.
+        voices: The speakers of a mixed channel.
     """
 
     turns: tuple[Turn, ...]
@@ -84,6 +90,12 @@ class AssembleLane:
     silent_to: int = 0
     spoken: tuple[Rejected, ...] = ()
     refused: tuple[Rejected, ...] = ()
+    waiting: tuple[Stretch, ...] = ()
+    read_again_to: int = -1
+    read_again_words: int = 0
+    pending: tuple[WordRun, ...] = ()
+    owed: tuple[WordRun, ...] = ()
+    voices: Voices | None = None
 
     def to_avro(self) -> dict[str, Any]:
         """Return the Avro value of this record."""
@@ -97,6 +109,12 @@ class AssembleLane:
             "silent_to": self.silent_to,
             "spoken": [item.to_avro() for item in self.spoken],
             "refused": [item.to_avro() for item in self.refused],
+            "waiting": [item.to_avro() for item in self.waiting],
+            "read_again_to": self.read_again_to,
+            "read_again_words": self.read_again_words,
+            "pending": [item.to_avro() for item in self.pending],
+            "owed": [item.to_avro() for item in self.owed],
+            "voices": None if self.voices is None else self.voices.to_avro(),
         }
 
     @classmethod
@@ -112,6 +130,12 @@ class AssembleLane:
             silent_to=value["silent_to"],
             spoken=tuple(Rejected.from_avro(item) for item in value["spoken"]),
             refused=tuple(Rejected.from_avro(item) for item in value["refused"]),
+            waiting=tuple(Stretch.from_avro(item) for item in value["waiting"]),
+            read_again_to=value["read_again_to"],
+            read_again_words=value["read_again_words"],
+            pending=tuple(WordRun.from_avro(item) for item in value["pending"]),
+            owed=tuple(WordRun.from_avro(item) for item in value["owed"]),
+            voices=None if value["voices"] is None else Voices.from_avro(value["voices"]),
         )
 
 
@@ -349,7 +373,7 @@ class CallSegment:
 
     Fields:
         call_id: The conversation; also the record key. [A-Za-z0-9._:-]{1,128}.
-        kind: segment, speakers, coverage, watermark (nothing more starts below start_sample), and the control kinds of call.audio. Unknown kinds are passed on.
+        kind: segment, speakers, coverage, watermark (nothing more starts below start_sample, but corrections), and the control kinds of call.audio. Unknown kinds are passed on.
         channel: 0-based leg, or -1 for records that concern the whole call.
         sequence: Counts the records of one writer for this call and channel from 0, without holes.
         start_sample: Sample position the record speaks of: samples since the start of the call at sample_rate_hz.
@@ -1169,7 +1193,7 @@ class Segment:
 
     Fields:
         segment_id: <call_id>/<channel>/<start_sample>.
-        revision: 0 at first; a correction has the same segment_id and a higher revision.
+        revision: 0 at first; a correction has the same segment_id and a higher revision. What a correction has cut out of another segment begins with 1.
         end_sample: End, exclusive; sample position: samples since the start of the call at sample_rate_hz.
         role: Role of the channel.
         speaker: Who spoke.
@@ -1341,7 +1365,7 @@ class Speakers:
 
     Fields:
         speakers: By first appearance.
-        unknown_words: Words so far that were published without a speaker.
+        unknown_words: Words so far that were published without a speaker, because diarization was late.
         corrected_words: Of them, words whose speaker a revision has named since.
     """
 
@@ -1476,6 +1500,54 @@ class Started:
             min_speakers=value["min_speakers"],
             max_speakers=value["max_speakers"],
             attributes=value["attributes"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A stretch of a channel that has come to its end and is not accounted for, because words before its end wait for their segment.
+
+    Fields:
+        kind: utterance, gap or paused.
+        start_sample: Sample position: samples since the start of the call at the channel's rate.
+        end_sample: End, exclusive.
+        reason: Of a gap or a pause.
+        utterance: Index of the utterance; -1 for a gap or a pause.
+        speech_start_sample: As in Words.
+        speech_end_sample: As in Words.
+    """
+
+    kind: str
+    start_sample: int
+    end_sample: int
+    reason: str = ""
+    utterance: int = -1
+    speech_start_sample: int = -1
+    speech_end_sample: int = -1
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "kind": self.kind,
+            "start_sample": self.start_sample,
+            "end_sample": self.end_sample,
+            "reason": self.reason,
+            "utterance": self.utterance,
+            "speech_start_sample": self.speech_start_sample,
+            "speech_end_sample": self.speech_end_sample,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Stretch:
+        """Return the record of an Avro value."""
+        return cls(
+            kind=value["kind"],
+            start_sample=value["start_sample"],
+            end_sample=value["end_sample"],
+            reason=value["reason"],
+            utterance=value["utterance"],
+            speech_start_sample=value["speech_start_sample"],
+            speech_end_sample=value["speech_end_sample"],
         )
 
 
@@ -1676,6 +1748,94 @@ class VadLane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """What the assemble stage knows of one diarized speaker.
+
+    Fields:
+        speaker: Label of the turns.
+        first_sample: Start of the speaker's first segment, in samples since the start of the call; -1 before there is one.
+        spoken_samples: Length of the speaker's segments so far.
+        name: Name under which the voice was enrolled.
+        role: Role of the enrolled speaker.
+    """
+
+    speaker: str
+    first_sample: int = -1
+    spoken_samples: int = 0
+    name: str | None = None
+    role: str | None = None
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "speaker": self.speaker,
+            "first_sample": self.first_sample,
+            "spoken_samples": self.spoken_samples,
+            "name": self.name,
+            "role": self.role,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Voice:
+        """Return the record of an Avro value."""
+        return cls(
+            speaker=value["speaker"],
+            first_sample=value["first_sample"],
+            spoken_samples=value["spoken_samples"],
+            name=value["name"],
+            role=value["role"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voices:
+    """The speakers of a mixed channel, as the assemble stage keeps them.
+
+    Fields:
+        voices: At most twenty.
+        chosen: Speaker whom the rule for roles has picked.
+        chosen_sample: Start of the segment that the choice rests on; -1 where it rests on none.
+        judged_samples: How much had been spoken when the speakers were last compared.
+        unknown_words: Words that were published without a speaker, because diarization was late.
+        corrected_words: Of them, words whose speaker a revision has named since.
+        is_untold: True when the last speakers record does not say all of this.
+    """
+
+    voices: tuple[Voice, ...] = ()
+    chosen: str | None = None
+    chosen_sample: int = -1
+    judged_samples: int = 0
+    unknown_words: int = 0
+    corrected_words: int = 0
+    is_untold: bool = False
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "voices": [item.to_avro() for item in self.voices],
+            "chosen": self.chosen,
+            "chosen_sample": self.chosen_sample,
+            "judged_samples": self.judged_samples,
+            "unknown_words": self.unknown_words,
+            "corrected_words": self.corrected_words,
+            "is_untold": self.is_untold,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> Voices:
+        """Return the record of an Avro value."""
+        return cls(
+            voices=tuple(Voice.from_avro(item) for item in value["voices"]),
+            chosen=value["chosen"],
+            chosen_sample=value["chosen_sample"],
+            judged_samples=value["judged_samples"],
+            unknown_words=value["unknown_words"],
+            corrected_words=value["corrected_words"],
+            is_untold=value["is_untold"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
     """One recognised word.
 
@@ -1712,6 +1872,42 @@ class Word:
             end_sample=value["end_sample"],
             probability=value["probability"],
             is_joined=value["is_joined"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordRun:
+    """Words that follow each other on a lane, counted among those that are read again.
+
+    Fields:
+        first: Index of the first one among the words that are read again.
+        count: Number of words.
+        gaps: Gaps and pauses that came behind the run, of words that wait for their segment.
+        speaker: Speaker under whom the words were published; empty for unknown.
+    """
+
+    first: int
+    count: int
+    gaps: int = 0
+    speaker: str = ""
+
+    def to_avro(self) -> dict[str, Any]:
+        """Return the Avro value of this record."""
+        return {
+            "first": self.first,
+            "count": self.count,
+            "gaps": self.gaps,
+            "speaker": self.speaker,
+        }
+
+    @classmethod
+    def from_avro(cls, value: Mapping[str, Any]) -> WordRun:
+        """Return the record of an Avro value."""
+        return cls(
+            first=value["first"],
+            count=value["count"],
+            gaps=value["gaps"],
+            speaker=value["speaker"],
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from schemas.records import CallSegment
+from schemas.records import CallSegment, Speakers
 
 
 def transcript(segments: Iterable[CallSegment]) -> list[CallSegment]:
@@ -22,3 +22,9 @@ def words_of(segments: Iterable[CallSegment], channel: int) -> list[str]:
     """Return the words of a channel in order."""
     own = [(record.start_sample, record.segment) for record in segments if record.channel == channel and record.segment]
     return [word.text for _, segment in sorted(own, key=lambda one: one[0]) for word in segment.words]
+
+
+def speakers_of(segments: Iterable[CallSegment]) -> dict[int, Speakers]:
+    """Return what is said last of the speakers of each channel."""
+    told = sorted((record for record in segments if record.speakers), key=lambda record: record.sequence)
+    return {record.channel: record.speakers for record in told if record.speakers is not None}

@@ -78,6 +78,10 @@ Channels = Annotated[int | None, typer.Option(help="Interleaved channels, with -
 Language = Annotated[str | None, typer.Option(help="ISO 639-1 code, or auto (default: setting asr.language).")]
 Policy = Annotated[PolicyName | None, typer.Option(help="When words are committed (default: the model's).")]
 Task = Annotated[TaskName | None, typer.Option(help="Translate gives English text (default: setting asr.task).")]
+SpeakerCount = Annotated[
+    str | None,
+    typer.Option("--speakers", metavar="N|N-M|auto", help="Speakers on a mixed channel (default: the deployment's)."),
+]
 Prompt = Annotated[str | None, typer.Option(help="Text that precedes the call for the recogniser.")]
 HotWord = Annotated[list[str] | None, typer.Option(metavar="WORD", help="A word to prefer; may be repeated.")]
 Attribute = Annotated[
@@ -117,6 +121,7 @@ def ingest(
     model: Annotated[str | None, typer.Option(help="One of the models that the workers offer (asr.models).")] = None,
     policy: Policy = None,
     task: Task = None,
+    speakers: SpeakerCount = None,
     attribute: Attribute = None,
     tenant: Tenant = None,
     controls: Controls = None,
@@ -152,6 +157,7 @@ def ingest(
         model=model,
         policy=policy,
         task=task,
+        speakers=speakers,
         offered_models=settings.asr.offered,
         attributes=attribute or (),
         tenant=tenant,

@@ -20,6 +20,7 @@ from pipeline.cli.ingest import (
     Prompt,
     Rate,
     Role,
+    SpeakerCount,
     Task,
     Tenant,
 )
@@ -45,6 +46,7 @@ def replay(
     hot_word: HotWord = None,
     policy: Policy = None,
     task: Task = None,
+    speakers: SpeakerCount = None,
     attribute: Attribute = None,
     tenant: Tenant = None,
     controls: Controls = None,
@@ -69,6 +71,7 @@ def replay(
         hot_words=hot_word or (),
         policy=policy,
         task=task,
+        speakers=speakers,
         attributes=attribute or (),
         tenant=tenant,
         controls=controls,

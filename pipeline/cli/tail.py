@@ -19,7 +19,7 @@ from pipeline.cli.common import console, note, settings_of
 from pipeline.core.errors import UsageError
 from pipeline.core.ids import is_call_id
 from pipeline.core.text import joined
-from schemas.records import CallAnnotation, CallSegment, Word
+from schemas.records import CallAnnotation, CallSegment, Speakers, Word
 
 Records: TypeAlias = Iterable[CallAnnotation | CallSegment | None]
 
@@ -146,16 +146,26 @@ def text_line(record: CallAnnotation | CallSegment) -> str | None:
         return None
     segment = segment_of_record(record)
     if segment is not None:
-        return f"{record.call_id} {to_line(segment)}"
+        return f"{record.call_id} {to_line(segment, is_corrected=segment.revision > 0)}"
+    if record.kind == "speakers" and record.speakers is not None:
+        return f"{record.call_id} channel {record.channel} speakers: {_speakers_text(record.speakers)}"
     if record.kind == "gap" and record.gap is not None:
         return f"{record.call_id} channel {record.channel} gap ({record.gap.reason})"
     return f"{record.call_id} {record.kind}" if record.kind in CALL_KINDS else None
 
 
+def _speakers_text(speakers: Speakers) -> str:
+    known = (
+        f"{one.speaker} {' '.join(filter(None, (one.name, f'({one.role})' if one.role else None)))}".rstrip()
+        for one in speakers.speakers
+    )
+    return ", ".join(known) or "nobody"
+
+
 def json_line(record: CallAnnotation | CallSegment) -> str | None:
     """Return the JSON object of a record, None for records that say nothing to a reader.
 
-    ``type`` is segment, words, tail, gap, or the kind of a control record of ``call.segments``.
+    ``type`` is segment, words, tail, gap, speakers, or the kind of a control record of ``call.segments``.
     """
     document = _segments_document(record) if isinstance(record, CallSegment) else _annotation_document(record)
     if document is None:
@@ -174,7 +184,7 @@ def _segments_document(record: CallSegment) -> dict[str, Any] | None:
     if record.kind == "gap" and record.gap is not None:
         end = {"end_seconds": seconds(record.gap.end_sample, record.sample_rate_hz)}
         return start | end | {"reason": record.gap.reason}
-    if record.kind not in CALL_KINDS:
+    if record.kind not in (*CALL_KINDS, "speakers"):
         return None
     content = getattr(record, record.kind, None)
     return start | ({} if content is None else content.to_avro())

@@ -185,23 +185,30 @@ def _put_coverage(reader: _Reader, format: Format, output: Path | None) -> None:
 def _follow(reader: _Reader, format: Format, deadline: float | None) -> None:
     """Print each segment when it is first seen, and again when it was corrected, until the call is complete.
 
-    Without a deadline the call must be known; with one it may still come.
+    Without a deadline the call must be known; with one it may still come. What is printed again, or was cut out of a line that stands
+    there, is marked as corrected.
     """
     from pipeline.sink.exports.txt import to_line
     from pipeline.sink.transcript import segment_document
 
     printed: dict[str, int] = {}
+    is_first = True
     while True:
         found = reader.read() if deadline is None else reader.try_read()
         if found is None and deadline is None:
             raise FailedError(reader.missing)
-        for segment in () if found is None else found.segments:
+        segments, names = ((), {}) if found is None else (found.segments, found.names)
+        for segment in segments:
             if printed.get(segment.segment_id) != segment.revision:
-                is_json = format is Format.JSON
-                text = json.dumps(segment_document(segment), ensure_ascii=False) if is_json else to_line(segment)
+                if format is Format.JSON:
+                    text = json.dumps(segment_document(segment), ensure_ascii=False)
+                else:
+                    name = names.get((segment.channel, segment.speaker))
+                    text = to_line(segment, name, is_corrected=segment.revision > 0 and not is_first)
                 sys.stdout.write(text + "\n")
                 sys.stdout.flush()
                 printed[segment.segment_id] = segment.revision
+        is_first = is_first and found is None
         if found is not None and found.state == "complete":
             return
         if deadline is not None and time.monotonic() >= deadline:

@@ -97,7 +97,7 @@ class CallBook(Generic[S, W, R]):
             if snapshot is None and lane.state is not None:
                 continue
             waiting = {(writer, ended.sequence) for writer, (ended, *_) in self._ends.items()}
-            for held in lane.let_go(snapshot.needed_sequence if snapshot else None, waiting):
+            for held in lane.let_go(snapshot, waiting):
                 self._references[held.offset] -= 1
                 if not self._references[held.offset]:
                     del self._references[held.offset]

@@ -63,11 +63,17 @@ class Snapshot:
     """Enough of a lane's state to go on exactly.
 
     ``needed_sequence`` is the first input record of the lane's channel that must be read again to rebuild buffers;
-    None when every record received so far has been used up.
+    None when every record received so far has been used up. ``needed_writer`` names whose record that is where the input has several
+    writers; what the others have written has been used up.
     """
 
     data: bytes
     needed_sequence: int | None = None
+    needed_writer: str | None = None
+
+    def needed_of(self, writer: str) -> int | None:
+        """Return the first record of a writer that must be read again, None where none must."""
+        return self.needed_sequence if self.needed_writer in (None, writer) else None
 
 
 class LaneLogic(Protocol[S, W, R_contra]):

@@ -42,6 +42,7 @@ class LaneEntry(Generic[S]):
     output_sequence: int = 0
     held: deque[Held] = field(default_factory=deque)
     anchor: tuple[int, int] | None = None  # (sample, ms since the epoch)
+    resumed: tuple[int, int] | None = None  # the anchor of the state that the lane was restored from
     released_offset: int = -1
     poison_offset: int | None = None  # the highest one of which the lane has said that it was rejected
     unproved_from: int | None = None  # after a restart, until a record follows the state: where to read when none does
@@ -100,22 +101,30 @@ class LaneEntry(Generic[S]):
         is_another_log = self.unproved_from is not None and offset < self.unproved_from
         return OVERTAKEN if is_another_log or writer in self.overtaken else 0
 
+    def hear(self, record: Any, writer: str) -> None:
+        """Note that a record of the channel was taken in. What rebuilds buffers leads back to where the state stood."""
+        is_rebuilt = record.sequence + 1 == self.done_sequence.get(writer, 0)
+        self.anchor = self.resumed if is_rebuilt else (record.start_sample, record.capture_time_ms)
+        self.next_sequence[writer] = record.sequence + 1
+        self.prove(writer)
+
     def prove(self, writer: str) -> None:
         """Note that a record of the channel came behind the state, and was used."""
         self.unproved_from = None
         self.overtaken.discard(writer)
 
-    def let_go(self, needed_sequence: int | None, waiting: Container[tuple[str, int]]) -> list[Held]:
+    def let_go(self, snapshot: Snapshot | None, waiting: Container[tuple[str, int]]) -> list[Held]:
         """Return what the lane does not need any more, and forget it.
 
-        Needed are records of the channel from ``needed_sequence`` on (None: no more), and control records (writer, sequence) that
-        are ``waiting`` to be applied.
+        Needed are records of the channel that ``snapshot`` needs, and control records (writer, sequence) that are ``waiting`` to be
+        applied.
         """
         kept: deque[Held] = deque()
         gone = []
         for held in self.held:
-            is_audio_needed = needed_sequence is not None and held.sequence >= needed_sequence
-            is_needed = (held.writer, held.sequence) in waiting if held.is_control else is_audio_needed
+            needed = snapshot.needed_of(held.writer) if snapshot else None
+            is_own_needed = needed is not None and held.sequence >= needed
+            is_needed = (held.writer, held.sequence) in waiting if held.is_control else is_own_needed
             if is_needed:
                 kept.append(held)
             else:
@@ -129,7 +138,7 @@ def state_of(
     lane: LaneEntry[S], snapshot: Snapshot | None, call_id: str, writers: tuple[str, ...], generation: int
 ) -> LaneState:
     """Return what a restart needs of the lane; ``snapshot`` is the logic's part, None in the control lane."""
-    needed = snapshot.needed_sequence if snapshot else None
+    needed = {writer: snapshot.needed_of(writer) if snapshot else None for writer in writers}
     return LaneState(
         version=STATE_VERSION,
         call_id=call_id,
@@ -137,7 +146,7 @@ def state_of(
         positions=tuple(
             LanePosition(
                 writer=writer,
-                needed_sequence=lane.next_sequence.get(writer, 0) if needed is None else needed,
+                needed_sequence=lane.next_sequence.get(writer, 0) if (first := needed[writer]) is None else first,
                 next_sequence=max(lane.next_sequence.get(writer, 0), lane.done_sequence.get(writer, 0)),
                 next_control=lane.next_control.get(writer, 0),
                 is_overtaken=writer in lane.overtaken,
@@ -238,7 +247,7 @@ def restored_entry(
     lane.unproved_from = max(needed, first_offset)
     lane.overtaken = {one.writer for one in state.positions if one.is_overtaken or needed < first_offset}
     if state.anchor_sample is not None and state.anchor_time_ms is not None:
-        lane.anchor = (state.anchor_sample, state.anchor_time_ms)
+        lane.anchor = lane.resumed = (state.anchor_sample, state.anchor_time_ms)
     return lane
 
 

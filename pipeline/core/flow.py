@@ -199,9 +199,7 @@ class CallFlow(CallBook[S, W, R]):
         elif writer == self._writers[0] or is_own_degraded(record, writer):
             outputs.append(copy_of(record))
         lane.state = state
-        lane.prove(writer)
-        lane.anchor = (record.start_sample, record.capture_time_ms)
-        lane.next_sequence[writer] = record.sequence + 1
+        lane.hear(record, writer)
         self._hold(lane, Held(writer, record.sequence, False, offset))
         lane.output_sequence += skipped
         if is_rebuilt:

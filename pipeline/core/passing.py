@@ -22,7 +22,7 @@ MISSING = "missing_records"  # reason of a gap: records never came
 DELETED = "deleted_records"  # reason of a gap: the topic did not keep the records until they were read
 # Sub-records of the envelopes: what every one of them has is passed on, the rest is a stage's own.
 SHARED = ("started", "settings", "hold", "dtmf", "transfer", "gap", "interrupted", "degraded", "ended")
-OWN = ("audio", "speech", "words", "turns", "tail", "segment", "coverage")
+OWN = ("audio", "speech", "words", "turns", "tail", "segment", "speakers", "coverage")
 
 
 def control_rate(started: Started) -> int:

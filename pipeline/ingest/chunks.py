@@ -62,6 +62,8 @@ class CallDescription:
     model: str | None = None
     policy: str | None = None
     task: str | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -75,6 +77,8 @@ class CallDescription:
             model=self.model,
             policy=self.policy,
             task=self.task,
+            min_speakers=self.min_speakers,
+            max_speakers=self.max_speakers,
             attributes=dict(self.attributes),
         )
 

@@ -43,6 +43,8 @@ class FeedOptions:
     model: str | None = None
     policy: str | None = None
     task: str | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     tenant: str | None = None
     controls: tuple[TimedControl, ...] = ()
@@ -127,6 +129,8 @@ def describe(
         model=options.model,
         policy=options.policy,
         task=options.task,
+        min_speakers=options.min_speakers,
+        max_speakers=options.max_speakers,
         attributes=options.attributes,
     )
 

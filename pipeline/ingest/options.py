@@ -13,6 +13,8 @@ from pipeline.ingest.controls import read_controls
 from pipeline.ingest.feed import FeedOptions
 from pipeline.ingest.formats import MAX_RATE_HZ, MIN_RATE_HZ, RAW_ENCODINGS, TELEPHONE_RATE_HZ, RawFormat
 
+SPEAKERS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+MOST_SPEAKERS = 20
 ROLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -44,6 +46,7 @@ def feed_options(
     model: str | None = None,
     policy: str | None = None,
     task: str | None = None,
+    speakers: str | None = None,
     offered_models: Collection[str] = (),
     attributes: Sequence[str] = (),
     tenant: str | None = None,
@@ -52,13 +55,15 @@ def feed_options(
 ) -> FeedOptions:
     """Return the options of a feed; ``roles`` are ``0=agent``, ``attributes`` ``queue=billing``. Raises UsageError.
 
-    ``model`` is one of ``offered_models``, those that the deployment's workers have been given.
+    ``model`` is one of ``offered_models``, those that the deployment's workers have been given. ``speakers`` are ``2``, ``2-4`` or
+    ``auto``.
     """
     if language not in (None, AUTOMATIC) and (problem := unknown_language(language)):
         raise UsageError(f"--language: {problem}")
     if model is not None and model not in offered_models:
         offered = ", ".join(offered_models)
         raise UsageError(f"--model {model} is not offered; settings asr.model and asr.models offer {offered}")
+    fewest, most = _speakers(speakers)
     return FeedOptions(
         roles=_roles(roles),
         language=language,
@@ -67,11 +72,29 @@ def feed_options(
         model=model,
         policy=policy,
         task=task,
+        min_speakers=fewest,
+        max_speakers=most,
         attributes=_pairs(attributes, "--attribute"),
         tenant=tenant,
         controls=() if controls is None else read_controls(controls),
         record_seconds=record_seconds,
     )
+
+
+def _speakers(text: str | None) -> tuple[int | None, int | None]:
+    """Return the fewest and the most speakers of a mixed leg; None, None where nothing is said. ``auto`` allows any number."""
+    if text is None:
+        return None, None
+    if text == AUTOMATIC:
+        return 1, MOST_SPEAKERS
+    found = SPEAKERS.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--speakers {text} is not like 2, 2-4 or {AUTOMATIC}")
+    fewest = int(found[1])
+    most = fewest if found[2] is None else int(found[2])
+    if not 1 <= fewest <= most <= MOST_SPEAKERS:
+        raise UsageError(f"--speakers {text} is not within 1 to {MOST_SPEAKERS}, the fewest first")
+    return fewest, most
 
 
 def _roles(texts: Sequence[str]) -> Mapping[int, str]:

@@ -11,11 +11,10 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -27,24 +26,11 @@ from pydantic import (
 from pipeline.core.errors import UsageError
 from pipeline.core.languages import unknown_language
 from pipeline.core.recognition import AUTOMATIC, PolicyName, Task
+from pipeline.runtime.sections import AssembleSettings, Names, Section
 
 PREFIX = "CALLSCRIBE_"
 TEST_PREFIX = "CALLSCRIBE_TEST_"  # what only the test run reads
 FILE = "callscribe.toml"
-
-
-def _names(value: Any) -> Any:
-    """Split the comma-separated names of an environment variable or a flag."""
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-
-
-class Section(BaseModel):
-    """Base of the sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSettings(Section):
@@ -231,19 +217,6 @@ class DiarizeSettings(Section):
         if self.latency_seconds + self.step_seconds > self.window_seconds:
             raise ValueError("latency_seconds and step_seconds together must not be longer than window_seconds")
         return self
-
-
-class AssembleSettings(Section):
-    """How words become segments."""
-
-    sentence_seconds: float = Field(15.0, gt=0)
-    max_segment_seconds: float = Field(30.0, gt=0)
-    speaker_wait_seconds: float = Field(
-        5.0, gt=0, description="Audio that diarize goes on past a word before its speaker is unknown"
-    )
-    longest_speaker_wait_seconds: float = Field(
-        600.0, ge=60, description="Audio that diarize may be behind asr before words of a mixed channel stop waiting"
-    )
 
 
 class StoreSettings(Section):

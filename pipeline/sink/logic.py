@@ -18,9 +18,10 @@ from pipeline.sink.stores.base import (
     EventRow,
     GapRow,
     SegmentRow,
+    SpeakersRow,
     State,
 )
-from schemas.records import CallSegment, Coverage, Segment, Started, Word
+from schemas.records import CallSegment, Coverage, Segment, Speakers, Started, Word
 
 STATES: dict[str, State] = {"started": "live", "resumed": "live", "interrupted": "interrupted", "ended": "complete"}
 EVENTS = ("hold", "dtmf", "transfer", "pause", "resume", "interrupted", "resumed", "ended")
@@ -39,6 +40,7 @@ def plan(records: Iterable[CallSegment]) -> Batch:
     degraded: list[DegradedRow] = []
     events: list[EventRow] = []
     coverage: list[CoverageRow] = []
+    speakers: list[SpeakersRow] = []
     for record in records:
         calls.append(_change(record))
         if record.kind == "segment" and record.segment is not None:
@@ -70,6 +72,8 @@ def plan(records: Iterable[CallSegment]) -> Batch:
             )
         elif record.kind == "coverage" and record.coverage is not None:
             coverage += _coverage(record, record.coverage)
+        elif record.kind == "speakers" and record.speakers is not None:
+            speakers.append(_speakers(record, record.speakers))
         elif record.kind in EVENTS:
             events.append(_event(record))
     return Batch(
@@ -79,6 +83,7 @@ def plan(records: Iterable[CallSegment]) -> Batch:
         degraded=tuple(degraded),
         events=tuple(events),
         coverage=tuple(coverage),
+        speakers=tuple(speakers),
     )
 
 
@@ -167,6 +172,29 @@ def _coverage(record: CallSegment, coverage: Coverage) -> Iterable[CoverageRow]:
             reason=_storable(span.reason),
         )
         start = span.end_sample
+
+
+def _speakers(record: CallSegment, speakers: Speakers) -> SpeakersRow:
+    def storable(text: str | None) -> str | None:
+        return None if text is None else _storable(text)
+
+    return SpeakersRow(
+        call_id=record.call_id,
+        channel=record.channel,
+        sequence=record.sequence,
+        speakers=tuple(
+            replace(
+                one,
+                speaker=_storable(one.speaker),
+                role=storable(one.role),
+                name=storable(one.name),
+                rule=storable(one.rule),
+            )
+            for one in speakers.speakers
+        ),
+        unknown_words=speakers.unknown_words,
+        corrected_words=speakers.corrected_words,
+    )
 
 
 def _word(word: Word) -> Word:

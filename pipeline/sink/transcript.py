@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.core.ids import segment_id
 from pipeline.sink.logic import merge, plan
-from pipeline.sink.stores.base import CallRow, DegradedRow, GapRow, SegmentRow, State, StoredCall
-from pipeline.sink.stores.tables import DEGRADED, GAPS, SEGMENTS, latest
+from pipeline.sink.stores.base import CallRow, DegradedRow, GapRow, SegmentRow, SpeakersRow, State, StoredCall
+from pipeline.sink.stores.tables import DEGRADED, GAPS, SEGMENTS, SPEAKERS, latest
 from schemas.records import CallSegment, Word
 
 PROBABILITY_DIGITS = 4
+SECONDS_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +76,22 @@ class TranscriptDegraded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptSpeaker:
+    """A speaker of a mixed channel. ``role`` and ``name`` are None while nobody knows them, ``rule`` says what the role rests on."""
+
+    channel: int
+    speaker: str
+    role: str | None
+    name: str | None
+    rule: str | None
+    spoken_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
     """One call. Segments and gaps are ordered by (start, channel); nothing depends on wall-clock time.
 
-    ``duration_seconds`` is None until the call has ended.
+    ``duration_seconds`` is None until the call has ended. ``speakers`` are those of mixed channels, by first appearance.
     """
 
     call_id: str
@@ -87,6 +101,7 @@ class Transcript:
     segments: tuple[TranscriptSegment, ...]
     gaps: tuple[TranscriptGap, ...]
     degraded: tuple[TranscriptDegraded, ...]
+    speakers: tuple[TranscriptSpeaker, ...] = ()
 
     @classmethod
     def from_stored(cls, stored: StoredCall) -> Transcript:
@@ -106,6 +121,9 @@ class Transcript:
             gaps=tuple(sorted(gaps, key=lambda gap: (gap.start_seconds, gap.channel))),
             degraded=tuple(
                 sorted(degraded, key=lambda one: (one.start_seconds or 0.0, one.channel, one.stage, one.reason))
+            ),
+            speakers=tuple(
+                one for row in sorted(stored.speakers, key=lambda row: row.channel) for one in _speakers(row)
             ),
         )
 
@@ -129,12 +147,27 @@ class Transcript:
                 segments=latest(SEGMENTS, batch.segments),
                 gaps=latest(GAPS, batch.gaps),
                 degraded=latest(DEGRADED, batch.degraded),
+                speakers=latest(SPEAKERS, batch.speakers),
             )
         )
 
+    @property
+    def names(self) -> Mapping[tuple[int, str], str]:
+        """Return what people are shown instead of a speaker's label, by channel and label: the name, or else the role.
+
+        Who shares it with another speaker of the channel keeps the label behind it.
+        """
+        shown = {(one.channel, one.speaker): one.name or one.role for one in self.speakers}
+        count = Counter((channel, name) for (channel, _), name in shown.items())
+        return {
+            (channel, label): name if count[channel, name] == 1 else f"{name} ({label})"
+            for (channel, label), name in shown.items()
+            if name
+        }
+
     def to_document(self) -> dict[str, Any]:
         """Return the transcript as JSON values, in the shape that contracts of the command line fix."""
-        return {
+        document = {
             "call_id": self.call_id,
             "state": self.state,
             "duration_seconds": self.duration_seconds,
@@ -143,6 +176,7 @@ class Transcript:
             "gaps": [asdict(gap) for gap in self.gaps],
             "degraded": [asdict(degraded) for degraded in self.degraded],
         }
+        return document | ({"speakers": [asdict(one) for one in self.speakers]} if self.speakers else {})
 
 
 def segment_document(segment: TranscriptSegment) -> dict[str, Any]:
@@ -207,6 +241,18 @@ def _gap(row: GapRow) -> TranscriptGap:
         end_seconds=seconds(row.end_sample, row.sample_rate_hz),
         reason=row.reason,
     )
+
+
+def _speakers(row: SpeakersRow) -> Iterable[TranscriptSpeaker]:
+    for one in row.speakers:
+        yield TranscriptSpeaker(
+            channel=row.channel,
+            speaker=one.speaker,
+            role=one.role,
+            name=one.name,
+            rule=one.rule,
+            spoken_seconds=round(one.spoken_seconds, SECONDS_DIGITS),
+        )
 
 
 def _degraded(row: DegradedRow) -> TranscriptDegraded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 from pipeline.sink.transcript import Transcript
 
@@ -28,7 +29,9 @@ def to_csv(transcript: Transcript) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(COLUMNS)
+    names = transcript.names
     for segment in transcript.segments:
-        values = [transcript.call_id, *(getattr(segment, name) for name in COLUMNS[1:])]
+        shown = replace(segment, speaker=names.get((segment.channel, segment.speaker), segment.speaker))
+        values = [transcript.call_id, *(getattr(shown, name) for name in COLUMNS[1:])]
         writer.writerow(["" if value is None else value for value in values])
     return out.getvalue()

@@ -28,7 +28,12 @@ class Cue:
 
 def cues(transcript: Transcript) -> tuple[Cue, ...]:
     """Return the captions of a transcript by (start, channel), as WebVTT requires."""
-    found = [cue for segment in transcript.segments for cue in _cues_of(segment)]
+    names = transcript.names
+    found = [
+        cue
+        for segment in transcript.segments
+        for cue in _cues_of(segment, names.get((segment.channel, segment.speaker), segment.speaker))
+    ]
     return tuple(sorted(found, key=lambda cue: (cue.start_ms, cue.channel)))
 
 
@@ -44,15 +49,15 @@ def clock(milliseconds: int, *, point: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{whole:02d}{point}{thousandths:03d}"
 
 
-def _cues_of(segment: TranscriptSegment) -> Iterator[Cue]:
+def _cues_of(segment: TranscriptSegment, speaker: str) -> Iterator[Cue]:
     if not segment.text.split():
         return
     fits = len(segment.text) <= MAX_CHARACTERS and segment.end_seconds - segment.start_seconds <= MAX_SECONDS
     if fits or not segment.words:
-        yield _cue(segment, segment.start_seconds, segment.end_seconds, segment.text)
+        yield _cue(segment, speaker, segment.start_seconds, segment.end_seconds, segment.text)
         return
     for group in _groups(segment.words):
-        yield _cue(segment, group[0].start_seconds, group[-1].end_seconds, joined(group))
+        yield _cue(segment, speaker, group[0].start_seconds, group[-1].end_seconds, joined(group))
 
 
 def _groups(words: tuple[TranscriptWord, ...]) -> Iterator[list[TranscriptWord]]:
@@ -69,12 +74,12 @@ def _groups(words: tuple[TranscriptWord, ...]) -> Iterator[list[TranscriptWord]]
         yield group
 
 
-def _cue(segment: TranscriptSegment, start_seconds: float, end_seconds: float, text: str) -> Cue:
+def _cue(segment: TranscriptSegment, speaker: str, start_seconds: float, end_seconds: float, text: str) -> Cue:
     start_ms = round(start_seconds * 1000)
     return Cue(
         start_ms=start_ms,
         end_ms=max(round(end_seconds * 1000), start_ms + 1),
         channel=segment.channel,
-        speaker=segment.speaker,
+        speaker=speaker,
         text=" ".join(text.split()),  # a line break or blank line inside would end the cue
     )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from schemas.records import Channel, Word
+from schemas.records import Channel, Speaker, Word
 
 State = Literal["live", "complete", "interrupted"]
 
@@ -112,6 +112,18 @@ class CoverageRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeakersRow:
+    """The speakers of a mixed channel. Identity: ``(call_id, channel)``; the record with the highest ``sequence`` says it all."""
+
+    call_id: str
+    channel: int
+    sequence: int
+    speakers: tuple[Speaker, ...]
+    unknown_words: int
+    corrected_words: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallChange:
     """What one record says about the call as a whole; `pipeline.sink.logic.merge` applies it.
 
@@ -137,6 +149,7 @@ class Batch:
     degraded: tuple[DegradedRow, ...] = ()
     events: tuple[EventRow, ...] = ()
     coverage: tuple[CoverageRow, ...] = ()
+    speakers: tuple[SpeakersRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +162,7 @@ class StoredCall:
     degraded: tuple[DegradedRow, ...] = ()
     events: tuple[EventRow, ...] = ()
     coverage: tuple[CoverageRow, ...] = ()
+    speakers: tuple[SpeakersRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

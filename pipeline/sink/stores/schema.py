@@ -92,4 +92,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE speakers (
+            call_id TEXT NOT NULL,
+            channel INTEGER NOT NULL,
+            sequence BIGINT NOT NULL,
+            speakers {json} NOT NULL,
+            unknown_words BIGINT NOT NULL,
+            corrected_words BIGINT NOT NULL,
+            PRIMARY KEY (call_id, channel)
+        )
+        """,
+    ),
 )

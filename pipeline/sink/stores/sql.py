@@ -13,7 +13,7 @@ from pipeline.core.ids import CALL_CHANNEL
 from pipeline.sink.logic import merge
 from pipeline.sink.stores.base import Batch, CallChange, CallRow, CallSummary, State, StoredCall
 from pipeline.sink.stores.schema import MIGRATIONS, VERSION_TABLE
-from pipeline.sink.stores.tables import CALLS, COVERAGE, DEGRADED, EVENTS, GAPS, SEGMENTS, Table, latest
+from pipeline.sink.stores.tables import CALLS, COVERAGE, DEGRADED, EVENTS, GAPS, SEGMENTS, SPEAKERS, Table, latest
 
 R = TypeVar("R")
 
@@ -103,12 +103,13 @@ class SqlStore:
             return
         with self._transaction(self._dialect.begin_write) as cursor:
             calls = self._write_calls(cursor, batch.calls)
-            _check_channels((*batch.segments, *batch.gaps, *batch.events, *batch.coverage), calls)
+            _check_channels((*batch.segments, *batch.gaps, *batch.events, *batch.coverage, *batch.speakers), calls)
             self._upsert(cursor, SEGMENTS, batch.segments)
             self._upsert(cursor, GAPS, batch.gaps)
             self._upsert(cursor, DEGRADED, batch.degraded)
             self._upsert(cursor, EVENTS, batch.events)
             self._upsert(cursor, COVERAGE, batch.coverage)
+            self._upsert(cursor, SPEAKERS, batch.speakers)
 
     def calls(self, *, state: State | None = None, limit: int | None = None) -> tuple[CallSummary, ...]:
         """Return the newest ``limit`` calls, oldest first. Raises NotReadyError."""
@@ -132,6 +133,7 @@ class SqlStore:
                 degraded=self._rows(cursor, DEGRADED, DEGRADED.select_call, (call_id,)),
                 events=self._rows(cursor, EVENTS, EVENTS.select_call, (call_id,)),
                 coverage=self._rows(cursor, COVERAGE, COVERAGE.select_call, (call_id,)),
+                speakers=self._rows(cursor, SPEAKERS, SPEAKERS.select_call, (call_id,)),
             )
 
     def standing(self, call_ids: Collection[str]) -> tuple[StoredCall, ...]:

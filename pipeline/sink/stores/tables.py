@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from pipeline.sink.stores.base import CallRow, CoverageRow, DegradedRow, EventRow, GapRow, SegmentRow
-from schemas.records import Channel, Word
+from pipeline.sink.stores.base import CallRow, CoverageRow, DegradedRow, EventRow, GapRow, SegmentRow, SpeakersRow
+from schemas.records import Channel, Speaker, Word
 
 R = TypeVar("R")
 
@@ -173,6 +173,22 @@ COVERAGE = Table(
     guard=None,
     order="channel, start_sample",
     documents={},
+)
+
+
+SPEAKERS = Table(
+    name="speakers",
+    row=SpeakersRow,
+    columns=_columns("call_id", "channel", "sequence", "speakers", "unknown_words", "corrected_words"),
+    key=("call_id", "channel"),
+    guard="sequence",
+    order="channel",
+    documents={
+        "speakers": (
+            lambda speakers: [speaker.to_avro() for speaker in speakers],
+            lambda values: tuple(Speaker.from_avro(value) for value in values),
+        )
+    },
 )
 
 

@@ -54,6 +54,7 @@ def recording(name: str) -> str:
         (["a.wav", "--rate", "8000"], "say --encoding too"),
         (["a.wav", "--encoding", "g729"], "--encoding g729 is not one of"),
         (["a.wav", "--role", "agent"], "--role agent is not of the form"),
+        (["a.wav", "--speakers", "many"], "--speakers many is not like 2, 2-4 or auto"),
         (["a.wav", "--controls", "none.jsonl"], "none.jsonl: cannot be read"),
     ],
 )

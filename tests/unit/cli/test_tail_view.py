@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline.cli.tail import LiveView, json_line, text_line
 from schemas.records import CallAnnotation, Tail, Word, Words
-from tests.unit.sink.records_of_calls import ended, envelope, gap, segment, started
+from tests.unit.sink.records_of_calls import ended, envelope, gap, segment, speakers, started
 
 
 def annotation(kind: str, *, channel: int = 0, **content: Any) -> CallAnnotation:
@@ -58,6 +58,14 @@ def test_words_stand_until_their_segment_is_closed() -> None:
     assert shown(view) == []
 
 
+def test_a_correction_leaves_the_words_of_open_segments() -> None:
+    view = LiveView()
+    view.take(words("Next", start=40_000))
+    view.take(segment(text="Thank you for", revision=1))
+    view.take(speakers(("a", None, None, 1.0)))
+    assert shown(view) == ["c1 0 Next"]
+
+
 def test_channels_have_lines_of_their_own_and_the_end_clears_them() -> None:
     view = LiveView()
     view.take(tail("hello"))
@@ -71,6 +79,10 @@ def test_channels_have_lines_of_their_own_and_the_end_clears_them() -> None:
 
 def test_lines_of_a_pipe() -> None:
     assert text_line(segment(text="Hello.")) == "c1 [00:00.4] agent: Hello."
+    assert text_line(segment(text="Hello.", revision=1)) == "c1 [00:00.4] agent (corrected): Hello."
+    known = (("a", "agent", "Ann", 1.0), ("b", "customer", None, 1.0), ("c", None, None, 1.0))
+    assert text_line(speakers(*known)) == "c1 channel 0 speakers: a Ann (agent), b (customer), c"
+    assert text_line(speakers()) == "c1 channel 0 speakers: nobody"
     assert text_line(started()) == "c1 started"
     assert text_line(gap()) == "c1 channel 0 gap (missing_audio)"
     assert text_line(ended()) == "c1 ended"
@@ -105,6 +117,10 @@ def test_lines_of_json() -> None:
         "end_seconds": 9.4,
         "reason": "missing_audio",
     }
+    assert parsed(segment(text="Hello.", revision=1))["revision"] == 1
+    found = parsed(speakers(("a", "agent", None, 1.5)))
+    assert (found["type"], found["channel"], found["unknown_words"], found["corrected_words"]) == ("speakers", 0, 4, 2)
+    assert found["speakers"][0]["role"] == "agent"
     assert parsed(ended())["end_samples"] == {"0": 490_400, "1": 488_000}
     assert parsed(envelope("c1", "watermark")) is None
     assert parsed(words()) is None

@@ -16,7 +16,7 @@ from pipeline.sink.logic import plan
 from pipeline.sink.stores import open_store
 from pipeline.sink.stores.base import Store
 from pipeline.sink.transcript import Transcript
-from tests.unit.sink.records_of_calls import degraded, ended, gap, segment, started, whole_call
+from tests.unit.sink.records_of_calls import corrected_call, degraded, ended, gap, segment, started, whole_call
 
 Invoke = Callable[..., Any]
 
@@ -154,11 +154,29 @@ def test_follow_prints_each_segment_once_until_the_end(invoke: Invoke, store: St
     later.join()
     assert result.stdout.splitlines() == [
         "[00:00.4] agent: One.",
-        "[00:00.4] agent: Won.",
+        "[00:00.4] agent (corrected): Won.",
         "[00:01.2] customer: Two.",
     ]
     lines = invoke("transcript", "c1", "--follow", "--format", "json").stdout.splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["Won.", "Two."]
+
+
+def test_follow_says_what_was_corrected_and_what_was_cut_out(invoke: Invoke, store: Store) -> None:
+    records = corrected_call()
+    store.write(plan(records[:5]))
+    later = threading.Timer(0.6, lambda: store.write(plan(records[5:])))
+    later.start()
+    result = invoke("transcript", "c1", "--follow")
+    later.join()
+    assert result.stdout.splitlines() == [
+        "[00:00.0] unknown: Thank you for calling. Hi.",
+        "[00:02.0] speaker_1: How can I help?",
+        "[00:00.0] Ann (corrected): Thank you for calling.",
+        "[00:01.0] customer (corrected): Hi.",
+    ]
+    again = invoke("transcript", "c1", "--follow").stdout
+    assert again == invoke("transcript", "c1").stdout  # whoever comes late reads what holds
+    assert invoke("transcript", "c1", "--coverage").stdout.endswith("adds up\n")
 
 
 def test_follow_gives_up_at_the_deadline(invoke: Invoke, store: Store) -> None:

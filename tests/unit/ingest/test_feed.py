@@ -83,6 +83,14 @@ def test_roles(tmp_path: Path, channels: int, roles: dict[int, str], expected: l
     assert {channel.language for channel in started.channels} == {"en"}
 
 
+def test_the_start_says_how_many_speakers_there_are(recording: Path) -> None:
+    with open_audio(recording) as source:
+        options = FeedOptions(min_speakers=2, max_speakers=4)
+        started = next(records(source, options, call_id="c1", capture_start_ms=0)).started
+    assert started is not None
+    assert (started.min_speakers, started.max_speakers) == (2, 4)
+
+
 def test_a_role_for_a_channel_that_is_not_there_is_refused(recording: Path) -> None:
     with (
         open_audio(recording) as source,

@@ -59,6 +59,11 @@ def test_options() -> None:
         ({"roles": ["x=agent"]}, "--role x=agent is not like 0=agent"),
         ({"roles": ["0="]}, "--role 0= is not like 0=agent"),
         ({"roles": ["0=a", "0=b"]}, "--role 0 is given twice"),
+        ({"speakers": "two"}, "--speakers two is not like 2, 2-4 or auto"),
+        ({"speakers": "2-"}, "--speakers 2- is not like"),
+        ({"speakers": "0"}, "--speakers 0 is not within 1 to 20"),
+        ({"speakers": "21"}, "--speakers 21 is not within 1 to 20"),
+        ({"speakers": "4-2"}, "--speakers 4-2 is not within 1 to 20, the fewest first"),
         ({"attributes": ["=x"]}, "--attribute =x is not of the form"),
         ({"language": "English"}, "--language: .English. is not a language code"),
     ],
@@ -66,6 +71,14 @@ def test_options() -> None:
 def test_options_that_are_refused(values: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         feed_options(**values)
+
+
+@pytest.mark.parametrize(
+    ("text", "fewest", "most"), [(None, None, None), ("2", 2, 2), ("2-4", 2, 4), ("1-20", 1, 20), ("auto", 1, 20)]
+)
+def test_how_many_speakers_a_mixed_leg_has(text: str | None, fewest: int | None, most: int | None) -> None:
+    options = feed_options(speakers=text)
+    assert (options.min_speakers, options.max_speakers) == (fewest, most)
 
 
 def test_controls_are_read_in_order_of_time(tmp_path: Path) -> None:

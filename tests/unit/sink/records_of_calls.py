@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from schemas.records import (
@@ -16,6 +17,8 @@ from schemas.records import (
     Interrupted,
     Segment,
     Span,
+    Speaker,
+    Speakers,
     Started,
     Word,
 )
@@ -107,4 +110,54 @@ def whole_call(call_id: str = "c1") -> list[CallSegment]:
             call_id, channel=1, start=19_200, spans=((40_000, "refused", "repetition"), (488_000, "non_speech", ""))
         ),
         ended(call_id),
+    ]
+
+
+def mixed_started(call_id: str = "c1") -> CallSegment:
+    channel = Channel(channel=0, role="mixed", sample_rate_hz=RATE, encoding="mulaw", language="en")
+    return started(call_id, started=Started(channels=(channel,)))
+
+
+def mixed_segment(
+    speaker: str, *, start: int, text: str, revision: int = 0, end: int | None = None, call_id: str = "c1"
+) -> CallSegment:
+    """Words of a mixed channel; ``end`` reaches behind the last one."""
+    made = segment(call_id, start=start, text=text, revision=revision, speaker=speaker)
+    assert made.segment is not None
+    content = replace(made.segment, role="mixed", end_sample=made.segment.end_sample if end is None else end)
+    return replace(made, segment=content)
+
+
+def speakers(
+    *known: tuple[str, str | None, str | None, float], sequence: int = 20, call_id: str = "c1", channel: int = 0
+) -> CallSegment:
+    """Return a record of (label, role, name, seconds); a role without a name rests on a rule."""
+    made = tuple(
+        Speaker(
+            speaker=label,
+            role=role,
+            name=name,
+            rule=None if role is None else "first" if name is None else "enrolment",
+            spoken_seconds=seconds,
+        )
+        for label, role, name, seconds in known
+    )
+    content = Speakers(speakers=made, unknown_words=4, corrected_words=2)
+    return envelope(call_id, "speakers", channel=channel, sequence=sequence, start_sample=9600, speakers=content)
+
+
+def corrected_call(call_id: str = "c1") -> list[CallSegment]:
+    """A mixed call whose first segment was published without a speaker, and became two when its speakers were named."""
+    return [
+        mixed_started(call_id),
+        mixed_segment("unknown", start=0, text="Thank you for calling. Hi.", call_id=call_id),
+        mixed_segment("speaker_1", start=16_000, text="How can I help?", call_id=call_id),
+        speakers(("speaker_1", None, None, 1.0), sequence=5, call_id=call_id),
+        coverage(call_id, spans=((9600, "segment", ""), (16_000, "non_speech", ""), (23_600, "segment", ""))),
+        mixed_segment("speaker_1", start=0, text="Thank you for calling.", revision=1, end=8000, call_id=call_id),
+        mixed_segment("speaker_2", start=8000, text="Hi.", revision=1, end=9600, call_id=call_id),
+        speakers(
+            ("speaker_1", "agent", "Ann", 1.95), ("speaker_2", "customer", None, 0.2), sequence=9, call_id=call_id
+        ),
+        ended(call_id, ended=Ended(end_samples={"0": 23_600}), start_sample=23_600),
     ]

@@ -8,7 +8,7 @@ from pipeline.core.errors import PoisonError
 from pipeline.sink.logic import merge, plan
 from pipeline.sink.stores.base import CallRow
 from schemas.records import CallSegment, Ended, Started
-from tests.unit.sink.records_of_calls import ended, envelope, gap, segment, started, whole_call
+from tests.unit.sink.records_of_calls import ended, envelope, gap, segment, speakers, started, whole_call
 
 
 def fold(records: list[CallSegment]) -> CallRow | None:
@@ -121,6 +121,7 @@ def test_probabilities_are_those_of_the_wire() -> None:
 
 def test_nul_characters_do_not_reach_the_store() -> None:
     attributes = Started(channels=(), attributes={"a\x00": "b\x00"})
-    batch = plan([segment(text="a\x00b"), started(started=attributes), gap()])
+    named = speakers(("a\x00", "b\x00", "c\x00", 1.0))
+    batch = plan([segment(text="a\x00b"), started(started=attributes), gap(), named])
     assert "\x00" not in repr(batch)
     assert batch.segments[0].text == "a\ufffdb"

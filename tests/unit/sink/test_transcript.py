@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline.sink.stores import open_store
 from pipeline.sink.transcript import Transcript
 from schemas.codec import Codec
 from schemas.records import CallSegment
-from tests.unit.sink.records_of_calls import degraded, segment, started, whole_call
+from tests.unit.sink.records_of_calls import corrected_call, degraded, segment, speakers, started, whole_call
 
 
 def test_the_document_has_the_shape_of_the_contract() -> None:
@@ -45,6 +46,39 @@ def test_the_document_has_the_shape_of_the_contract() -> None:
     assert document["degraded"] == [{"channel": 1, "start_seconds": 2.0, "stage": "asr", "reason": "PoisonError"}]
 
 
+def test_speakers_of_mixed_channels_are_in_the_document_where_there_are_any() -> None:
+    document = Transcript.from_records(corrected_call()).to_document()
+    assert document["speakers"] == [
+        {
+            "channel": 0,
+            "speaker": "speaker_1",
+            "role": "agent",
+            "name": "Ann",
+            "rule": "enrolment",
+            "spoken_seconds": 1.95,
+        },
+        {
+            "channel": 0,
+            "speaker": "speaker_2",
+            "role": "customer",
+            "name": None,
+            "rule": "first",
+            "spoken_seconds": 0.2,
+        },
+    ]
+    assert [one["speaker"] for one in document["segments"]] == ["speaker_1", "speaker_2", "speaker_1"]
+    for records in (whole_call(), [*whole_call(), speakers()]):
+        assert "speakers" not in Transcript.from_records(records).to_document()
+
+
+def test_people_are_shown_the_name_or_the_role() -> None:
+    known = (("a", "agent", "Ann", 1.0), ("b", "customer", None, 1.0), ("c", None, None, 1.0))
+    found = Transcript.from_records([speakers(*known)]).names
+    assert found == {(0, "a"): "Ann", (0, "b"): "customer"}
+    shared = Transcript.from_records([speakers(*known, ("d", "customer", None, 1.0))]).names
+    assert shared == {(0, "a"): "Ann", (0, "b"): "customer (b)", (0, "d"): "customer (d)"}
+
+
 def test_segments_are_in_reading_order_and_a_correction_replaces() -> None:
     segments = Transcript.from_records(whole_call()).segments
     assert [(one.start_seconds, one.channel) for one in segments] == [(0.42, 0), (1.1, 0), (1.2, 1)]
@@ -74,13 +108,13 @@ def on_the_wire(record: CallSegment) -> CallSegment:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), batch_size=st.integers(1, 8))
+@given(seed=st.integers(0, 10_000), batch_size=st.integers(1, 8), call=st.sampled_from([whole_call, corrected_call]))
 def test_store_and_records_give_the_same_text_in_every_format(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, batch_size: int
+    tmp_path_factory: pytest.TempPathFactory, seed: int, batch_size: int, call: Callable[[], list[CallSegment]]
 ) -> None:
     """Whatever was read twice: the store's transcript is that of the records, which never were on the wire."""
     chance = random.Random(seed)
-    repeated = list(whole_call())
+    repeated = call()
     for _ in range(chance.randrange(4)):
         start = chance.randrange(len(repeated))
         end = min(len(repeated), start + chance.randrange(1, 10))
@@ -92,5 +126,5 @@ def test_store_and_records_give_the_same_text_in_every_format(
     stored = store.read("c1")
     store.close()
     assert stored is not None
-    from_store, from_records = Transcript.from_stored(stored), Transcript.from_records(whole_call())
+    from_store, from_records = Transcript.from_stored(stored), Transcript.from_records(call())
     assert {name: to(from_store) for name, to in FORMATS.items()} == {n: to(from_records) for n, to in FORMATS.items()}

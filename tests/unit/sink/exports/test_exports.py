@@ -12,7 +12,7 @@ from pipeline.sink.exports.cues import MAX_CHARACTERS, MAX_SECONDS, cues
 from pipeline.sink.exports.txt import to_line
 from pipeline.sink.transcript import Transcript
 from schemas.records import CallSegment
-from tests.unit.sink.records_of_calls import ended, segment, started, whole_call
+from tests.unit.sink.records_of_calls import corrected_call, ended, segment, started, whole_call
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -88,3 +88,21 @@ def test_rttm_has_ten_fields_whatever_the_speaker_is_called() -> None:
 def test_the_clock_of_a_line(start: float, clock: str) -> None:
     line = to_line(of(segment(start=round(start * 8000), text="Hi.")).segments[0])
     assert line == f"[{clock}] agent: Hi."
+
+
+def test_people_are_shown_who_the_speakers_are_and_programs_their_labels() -> None:
+    found = of(*corrected_call())
+    assert FORMATS["txt"](found).splitlines() == [
+        "[00:00.0] Ann: Thank you for calling.",
+        "[00:01.0] customer: Hi.",
+        "[00:02.0] Ann: How can I help?",
+    ]
+    assert "customer: Hi.\n" in FORMATS["srt"](found)
+    assert "<v Ann>How can I help?\n" in FORMATS["vtt"](found)
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](found), newline="")))
+    assert [row["speaker"] for row in rows] == ["Ann", "customer", "Ann"]
+    assert [line.split()[7] for line in FORMATS["rttm"](found).splitlines()] == ["speaker_1", "speaker_2", "speaker_1"]
+
+
+def test_a_line_says_that_it_was_corrected() -> None:
+    assert to_line(of(segment(text="Hi.")).segments[0], "Ann", is_corrected=True) == "[00:00.4] Ann (corrected): Hi."

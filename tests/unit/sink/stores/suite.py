@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -10,11 +11,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import NotReadyError, PoisonError
+from pipeline.sink.coverage import coverage_of
 from pipeline.sink.logic import plan
 from pipeline.sink.stores import open_store, sql
 from pipeline.sink.stores.base import Store
 from pipeline.sink.transcript import Transcript
-from tests.unit.sink.records_of_calls import degraded, ended, gap, segment, started, whole_call
+from tests.unit.sink.records_of_calls import (
+    corrected_call,
+    degraded,
+    ended,
+    gap,
+    segment,
+    speakers,
+    started,
+    whole_call,
+)
 
 Open = Callable[..., Store]
 
@@ -78,6 +89,61 @@ class StoreSuite:
         stored = store.read("c1")
         assert stored is not None
         assert [(row.revision, row.text) for row in stored.segments] == [(2, "third")]
+
+    def test_a_segment_that_becomes_two_holds_each_word_once_whatever_the_order(self, open_it: Open) -> None:
+        store = open_it()
+        expected = Transcript.from_records(corrected_call())
+        text = ["Thank you for calling.", "Hi.", "How can I help?"]
+        assert [segment.text for segment in expected.segments] == text
+        for seed in range(8):
+            name = f"c{seed}"
+            records = corrected_call(name)
+            shuffled = records + records
+            random.Random(seed).shuffle(shuffled)
+            for start in range(0, len(shuffled), 3):
+                store.write(plan(shuffled[start : start + 3]))
+            stored = store.read(name)
+            assert stored is not None
+            found = Transcript.from_stored(stored)
+            assert [(one.speaker, one.text, one.revision) for one in found.segments] == [
+                ("speaker_1", text[0], 1),
+                ("speaker_2", text[1], 1),
+                ("speaker_1", text[2], 0),
+            ]
+            assert found.speakers == expected.speakers
+            assert coverage_of(stored).problems == ()
+
+    def test_of_the_speakers_of_a_channel_the_last_record_stays(self, open_it: Open) -> None:
+        store = open_it()
+        first, second = speakers(("a", None, None, 1.0), sequence=3), speakers(("b", "agent", "Zoë", 2.0), sequence=4)
+        for record in (first, second, first, second, first):
+            store.write(plan([record]))
+        store.write(plan([speakers(("c", None, None, 3.0), channel=1)]))
+        stored = store.read("c1")
+        assert stored is not None
+        assert [(row.channel, row.sequence, row.unknown_words, row.corrected_words) for row in stored.speakers] == [
+            (0, 4, 4, 2),
+            (1, 20, 4, 2),
+        ]
+        assert [row.speakers[0].name for row in stored.speakers] == ["Zoë", None]
+        assert [one.speaker for one in Transcript.from_stored(stored).speakers] == ["b", "c"]
+
+    def test_speakers_of_a_channel_that_the_call_has_not_are_refused(self, open_it: Open) -> None:
+        store = open_it()
+        with pytest.raises(PoisonError, match="channel 3"):
+            store.write(plan([started(), speakers(("a", None, None, 1.0), channel=3)]))
+
+    def test_a_store_without_speakers_is_brought_forward(self, open_it: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as older:
+            older.setattr(sql, "MIGRATIONS", sql.MIGRATIONS[:2])
+            open_it().write(plan(whole_call()))
+        with pytest.raises(NotReadyError, match="version 2"):
+            open_it(create=False)
+        store = open_it()
+        store.write(plan([speakers(("a", "agent", None, 1.0))]))
+        stored = store.read("c1")
+        assert stored is not None
+        assert (len(stored.segments), len(stored.speakers)) == (3, 1)
 
     def test_the_same_revision_is_written_again(self, open_it: Open) -> None:
         store = open_it()
