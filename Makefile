@@ -26,7 +26,7 @@ check: setup-dev ## lint, types, layer rules, generated files
 demo-model: setup-full  ## make the demo model again in .work/demo-model: speech, training (3.5 h), conversion, evaluation
 	@$(BIN)/python -m pipeline.demo.training all $(ARGS)
 
-segmentation-model: setup-full  ## make the segmentation model again in .work/segmentation-training: speech, examples, training (2 h), evaluation
+segmentation-model: setup-full  ## make the segmentation model again in .work/segmentation-training: speech, examples, training (45 min), evaluation
 	@$(BIN)/python -m pipeline.diarize.training all $(ARGS)
 
 setup:      $(VENV)/.base   ## install what running callscribe needs
