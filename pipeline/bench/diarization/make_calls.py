@@ -72,7 +72,9 @@ class Spoken:
         loud = np.flatnonzero(np.abs(self.placed.audio) > EDGE) + self.placed.start
         breaks = np.flatnonzero(np.diff(loud) > LONGEST_PAUSE_SECONDS * RATE)
         firsts, lasts = loud[[0, *(breaks + 1)]], loud[[*breaks, -1]]
-        return tuple((first / RATE, (last + 1) / RATE) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True))
+        return tuple(
+            (first / RATE, (last + 1) / RATE) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)
+        )
 
 
 @dataclass(slots=True)
@@ -193,7 +195,7 @@ def _sentence(
     sentence: str, voice: Voice, source: random.Random, synthesis: Synthesis, offset: int, *, number: int
 ) -> tuple[list[tuple[int, Samples, str, int]], int]:
     """Return the pieces of a sentence, and where it ends."""
-    pieces = []
+    pieces: list[tuple[int, Samples, str, int]] = []
     for text in (piece.strip() for piece in sentence.split("|")):
         offset += round(source.uniform(*PAUSE_SECONDS) * RATE) if pieces else 0
         audio = synthesis(text, voice)
@@ -202,9 +204,7 @@ def _sentence(
     return pieces, offset
 
 
-def _start(
-    call: Call, style: Style, speaker: int, length: int, source: random.Random, *, may_overlap: bool
-) -> int:
+def _start(call: Call, style: Style, speaker: int, length: int, source: random.Random, *, may_overlap: bool) -> int:
     """Return where a turn of ``length`` samples begins: before the end of the last one where overlap is wanted."""
     free = max((_end(piece) for piece in call.spoken if piece.placed.channel == speaker), default=0)
     gap = source.uniform(*style.gap_seconds)
@@ -214,7 +214,9 @@ def _start(
     elif style.is_overlapping and call.overlap_share < sum(DRAWN_OVERLAP_SHARE) / 2:
         last = [piece for piece in call.spoken if piece.turn == call.spoken[-1].turn]
         room = 0.7 * (_end(last[-1]) - last[0].placed.start)
-        wanted = max(overlap * RATE, 1.2 * length) if length < 1.2 * RATE else overlap * RATE  # short answers lie inside
+        wanted = (
+            max(overlap * RATE, 1.2 * length) if length < 1.2 * RATE else overlap * RATE
+        )  # short answers lie inside
         start = call.end - round(min(wanted, room))
     else:
         start = call.end + round(gap * RATE)
@@ -366,7 +368,9 @@ def _check_limits(call: Call, style: Style) -> None:
     if not low <= call.length_seconds <= high:
         raise ValueError(f"{call.name}: {call.length_seconds:.1f} s is not within {style.length_seconds}")
     if style.is_overlapping and not OVERLAP_SHARE[0] <= call.overlap_share <= OVERLAP_SHARE[1]:
-        raise ValueError(f"{call.name}: overlap in {call.overlap_share:.1%} of the speech is not within {OVERLAP_SHARE}")
+        raise ValueError(
+            f"{call.name}: overlap in {call.overlap_share:.1%} of the speech is not within {OVERLAP_SHARE}"
+        )
 
 
 def main() -> None:
@@ -379,7 +383,9 @@ def main() -> None:
     for kind, style in STYLES.items():
         for number in range(1, style.count + 1):
             found = make_call(f"{kind}-{number:02}", seed=options.seed, out=options.out, versions=versions)
-            print(f"{found['call']}  {found['duration_seconds']:>6.1f} s  {found['overlap_share']:>6.1%}  {found['description']}")
+            print(
+                f"{found['call']}  {found['duration_seconds']:>6.1f} s  {found['overlap_share']:>6.1%}  {found['description']}"
+            )
 
 
 if __name__ == "__main__":

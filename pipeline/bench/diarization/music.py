@@ -18,7 +18,9 @@ def hold_music(seconds: float, rate_hz: int, *, level_dbfs: float, seed: int) ->
     beat = time % BEAT_SECONDS
     off_beat = (time + BEAT_SECONDS / 2) % BEAT_SECONDS
     noise = np.random.RandomState(seed).standard_normal(len(time))
-    played = np.choose((time // BAR_SECONDS).astype(int) % len(CHORDS_HERTZ), [_chord(time, one) for one in CHORDS_HERTZ])
+    played = np.choose(
+        (time // BAR_SECONDS).astype(int) % len(CHORDS_HERTZ), [_chord(time, one) for one in CHORDS_HERTZ]
+    )
     sound = played * (0.5 + 0.5 * np.exp(-2.0 * (time % BAR_SECONDS)))
     sound += 4.0 * np.sin(2 * np.pi * KICK_HERTZ * beat) * np.exp(-18.0 * beat)
     sound += 0.8 * noise * np.exp(-45.0 * off_beat)

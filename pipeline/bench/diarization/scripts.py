@@ -56,7 +56,10 @@ STYLES: Mapping[str, Style] = {
     ),
     "three": Style(description="Three speakers.", speakers=3, drawn_seconds=(140.0, 155.0), is_overlapping=True),
     "one": Style(
-        description="One speaker, the other side is not heard.", speakers=1, drawn_seconds=(80.0, 95.0), gap_seconds=(0.6, 3.5)
+        description="One speaker, the other side is not heard.",
+        speakers=1,
+        drawn_seconds=(80.0, 95.0),
+        gap_seconds=(0.6, 3.5),
     ),
     "hold": Style(
         description="Two speakers, a hold in the middle: digital silence, then comfort noise.",
@@ -64,7 +67,10 @@ STYLES: Mapping[str, Style] = {
         event_seconds=14.0,
     ),
     "music": Style(
-        description="Two speakers, hold music in the middle.", event="music", event_seconds=20.0, drawn_seconds=(110.0, 125.0)
+        description="Two speakers, hold music in the middle.",
+        event="music",
+        event_seconds=20.0,
+        drawn_seconds=(110.0, 125.0),
     ),
     "same": Style(
         description="Two speakers whose voices are alike.",
