@@ -13,7 +13,7 @@ from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.contract import StageSpec as Spec
 from schemas.records import CallSpeech, Started, Turn, Turns
 
-LAG = 16_000  # samples that the watermark stays behind the end of a record
+LAG_SECONDS = 1  # that the watermark stays behind the end of a record
 
 
 @dataclass(slots=True)
@@ -34,9 +34,10 @@ class ScriptedTurns:
         utterance, start = state
         if record.speech.utterance != utterance:
             utterance, start = record.speech.utterance, record.start_sample
-        end = record.start_sample + len(record.speech.data) // 2
+        rate = record.sample_rate_hz  # of positions; the audio is at 16 kHz
+        end = record.start_sample + len(record.speech.audio) // 2 * rate // 16_000
         turn = Turn(speaker=f"s{utterance % 2 + 1}", start_sample=start, end_sample=end)
-        body = {"turns": Turns(turns=(turn,), watermark_sample=max(0, end - LAG))}
+        body = {"turns": Turns(turns=(turn,), watermark_sample=max(0, end - LAG_SECONDS * rate))}
         return Step((utterance, start), (Draft(kind="turns", start_sample=record.start_sample, body=body),))
 
     def apply(self, state: tuple[int, int], work: Any, result: Any) -> Step[tuple[int, int], Any]:

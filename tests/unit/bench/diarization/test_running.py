@@ -37,8 +37,8 @@ def test_turns_are_noted_with_the_audio_that_had_been_fed(monkeypatch: pytest.Mo
     for one in done.written:
         (turn,) = one.turns.turns
         assert turn.end_sample is not None
-        assert one.sample_rate_hz == 16_000
-        assert turn.end_sample / 16_000 <= one.fed_seconds  # nothing is said of audio that has not been fed
+        assert one.sample_rate_hz == 8_000
+        assert turn.end_sample / one.sample_rate_hz <= one.fed_seconds  # nothing is said of audio that has not been fed
     output = output_of(done.written, done.audio_seconds)
     assert set(output) == {"s1", "s2"}
     reference = next(each for each in recordings() if each.name == "mulaw-01").speech
