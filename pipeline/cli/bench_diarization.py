@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,13 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.common import console, errors, note, print_json, settings_of, stopped_in_order
+from pipeline.cli.ingest import SpeakerCount
 from pipeline.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.bench.diarization.figures import RecordingFigures
     from pipeline.bench.diarization.recordings import Recording
-    from pipeline.bench.diarization.running import Speakers
 
-SPEAKERS = re.compile(r"(\d+)(?:-(\d+))?")
 TABLE_WIDTH = 110  # where stdout is no terminal
 
 
@@ -30,9 +28,7 @@ def diarization(
         Path | None,
         typer.Argument(help="Recordings with references (name.rttm); without it the shipped calls."),
     ] = None,
-    speakers: Annotated[
-        str | None, typer.Option(help="How many speakers each call says it has: 2, or 2-4.", metavar="N[-M]")
-    ] = None,
+    speakers: SpeakerCount = None,
     baseline: Annotated[bool, typer.Option("--baseline", help="Also diart's own pipeline, same models.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write reference and output as timelines to this SVG file.")] = None,
     rttm: Annotated[
@@ -51,14 +47,17 @@ def diarization(
     from pipeline.bench.diarization import report
     from pipeline.bench.diarization.measure import measure
     from pipeline.bench.diarization.recordings import recordings, unreferenced
+    from pipeline.bench.diarization.running import Speakers
     from pipeline.bench.diarization.scoring import check_metrics
     from pipeline.diarize.stage import engine_of
+    from pipeline.ingest.options import speaker_limits
 
     if plot is not None and (plot.suffix.lower() != ".svg" or not plot.absolute().parent.is_dir()):
         raise UsageError(f"--plot {plot}: the name of an .svg file in a folder that exists")
     if rttm is not None and rttm.exists() and not rttm.is_dir():
         raise UsageError(f"--rttm {rttm}: is not a folder")
-    wanted = speakers_of(speakers)
+    least, most = speaker_limits(speakers)
+    wanted = Speakers(least=least, most=most)
     check_metrics()
     settings = settings_of(context)
     found = recordings(folder)
@@ -86,21 +85,6 @@ def diarization(
         markup=False,
         soft_wrap=True,
     )
-
-
-def speakers_of(text: str | None) -> Speakers:
-    """Return what ``--speakers`` says. Raises UsageError."""
-    from pipeline.bench.diarization.running import Speakers
-
-    if text is None:
-        return Speakers()
-    if (match := SPEAKERS.fullmatch(text)) is None:
-        raise UsageError(f"--speakers {text}: a number (2), or the least and the most (2-4)")
-    least = int(match[1])
-    most = int(match[2] or least)
-    if not 1 <= least <= most:
-        raise UsageError(f"--speakers {text}: at least one, and the least before the most")
-    return Speakers(least=least, most=most)
 
 
 def _write(figures: Sequence[RecordingFigures], folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,16 @@ def mixed_call(path: Path, speakers: Speakers, *, record_seconds: float) -> Iter
             encoding=source.encoding if is_mono else "pcm_s16le",
         )
         feed = Feed(
-            CallDescription(call_id=CALL, channels=(channel,), capture_start_ms=0, record_seconds=record_seconds)
+            CallDescription(
+                call_id=CALL,
+                channels=(channel,),
+                capture_start_ms=0,
+                record_seconds=record_seconds,
+                min_speakers=speakers.least,
+                max_speakers=speakers.most,
+            )
         )
-        for record in feed.start():
-            if record.started is not None:
-                told = replace(record.started, min_speakers=speakers.least, max_speakers=speakers.most)
-                record = replace(record, started=told)
-            yield record
+        yield from feed.start()
         for blocks in source.blocks():
             yield from feed.push(blocks if is_mono else [_added(blocks, source.encoding)])
         yield from feed.end()

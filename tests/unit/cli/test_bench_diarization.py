@@ -18,7 +18,6 @@ from pipeline.bench.diarization import scoring
 from pipeline.bench.diarization.figures import Accuracy, DiarizationErrors
 from pipeline.bench.diarization.recordings import CALLS, Recording, Speech
 from pipeline.cli.bench import register
-from pipeline.cli.bench_diarization import speakers_of
 from pipeline.cli.common import Context
 from pipeline.core.errors import NotReadyError, UsageError
 from pipeline.core.rttm import read_rttm
@@ -93,18 +92,6 @@ def test_without_json_there_is_a_table(diarized: ScriptedTurns, folder: Path) ->
     assert "mulaw-01" in result.stdout
     assert "engine channel" in result.stdout
     assert diarized.started[0].min_speakers is None
-
-
-@pytest.mark.parametrize("text", ["none", "0", "3-2", "-2", "2-", "2.5", "0-2"])
-def test_speakers_are_a_number_or_a_range(text: str) -> None:
-    with pytest.raises(UsageError, match="--speakers"):
-        speakers_of(text)
-
-
-def test_a_number_of_speakers_is_both_ends() -> None:
-    assert (speakers_of("2").least, speakers_of("2").most) == (2, 2)
-    assert (speakers_of("2-4").least, speakers_of("2-4").most) == (2, 4)
-    assert (speakers_of(None).least, speakers_of(None).most) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_one_voice_is_found_where_it_is(case: int) -> None:
     found = annotations()[case]
     expected = (SHORT if case == 3 else LONG)[1]
     assert found["labels"] == 1
-    assert [time for span in found["spans"] for time in span] == pytest.approx(sum(expected, []), abs=0.05)
+    assert [time for span in found["spans"] for time in span] == pytest.approx(
+        [time for span in expected for time in span], abs=0.05
+    )
 
 
 def test_without_models_there_is_no_baseline() -> None:
