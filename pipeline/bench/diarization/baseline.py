@@ -29,11 +29,16 @@ class Baseline:
 
         if engine_of(settings) == "channel":
             raise NotReadyError("--baseline needs models: set diarize.engine to diart, with `make setup-full`")
-        from pipeline.diarize.engine import embedding_model, segmentation_model
+        import torch
+
+        from pipeline.diarize.engine import CHECKPOINT_TYPES, embedding_model, segmentation_model
 
         segmentation, embedding = models_of(settings.diarize)
         self._segmentation = segmentation_model(segmentation)
         self._embedding = embedding_model(embedding)
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(CHECKPOINT_TYPES):
+            self._segmentation.load()
+            self._embedding.load()
         self._latency_seconds = settings.diarize.latency_seconds
 
     def run(self, path: Path) -> tuple[Speech, Cost]:
