@@ -240,15 +240,11 @@ def assign(
                 speakers[one] = index
     trust = [_trust(ratios[one], speakers[one], local.seconds[one]) for one in range(count)]
     for one in usable:
-        index = speakers[one]
-        if (
-            index is not None
-            and fits[one] <= 1.0
-            and local.is_clean[one]
-            and local.seconds[one] >= config.update_seconds
-        ):
+        whose = speakers[one]
+        is_enough = local.is_clean[one] and local.seconds[one] >= config.update_seconds
+        if whose is not None and fits[one] <= 1.0 and is_enough:
             fresh = step_seconds * min(1.0, local.seconds[one] / 3.0)
-            voices = _nearer(voices, index, local.embeddings[one], fresh, config.memory_seconds)
+            voices = _nearer(voices, whose, local.embeddings[one], fresh, config.memory_seconds)
     return _merged(voices, config), Assignment(tuple(speakers), tuple(trust))
 
 
