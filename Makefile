@@ -6,7 +6,7 @@ UV      := $(BIN)/uv
 export UV_PYTHON_DOWNLOADS=never
 export UV_SYSTEM_CERTS=true
 
-.PHONY: help demo test test-fast check demo-model lock setup setup-dev setup-full clean
+.PHONY: help demo test test-fast check demo-model segmentation-model lock setup setup-dev setup-full clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -25,6 +25,9 @@ check: setup-dev ## lint, types, layer rules, generated files
 
 demo-model: setup-full  ## make the demo model again in .work/demo-model: speech, training (3.5 h), conversion, evaluation
 	@$(BIN)/python -m pipeline.demo.training all $(ARGS)
+
+segmentation-model: setup-full  ## make the segmentation model again in .work/segmentation-training: speech, examples, training (45 min), evaluation
+	@$(BIN)/python -m pipeline.diarize.training all $(ARGS)
 
 setup:      $(VENV)/.base   ## install what running callscribe needs
 setup-dev:  $(VENV)/.dev

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.assemble import snapshots
 from pipeline.assemble.account import Stretch
-from pipeline.assemble.segments import assembled, corrected
+from pipeline.assemble.segments import REACH_SECONDS, assembled, corrected
 from pipeline.assemble.state import AssembleConfig, AssembleState, heard, opened
 from pipeline.assemble.voices import Roles, at_the_end, is_other, recognised, speakers_of
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
@@ -181,6 +181,7 @@ def _forget(state: AssembleState) -> AssembleState:
     """Drop turns that end before every word that may still come."""
     waiting = [*state.pending, *(one.items[0] for one in state.owed)]
     oldest = min([state.words_watermark, *(item.word.start_sample for item in waiting)])
+    oldest -= round(REACH_SECONDS * state.rate)
     return replace(
         state, turns=tuple(turn for turn in state.turns if turn.end_sample is None or turn.end_sample > oldest)
     )

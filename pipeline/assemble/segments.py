@@ -19,6 +19,7 @@ from pipeline.core.speakers import UNBOUNDED, UNKNOWN
 from pipeline.core.text import SENTENCE_ENDS, joined
 from schemas.records import Segment, Turn, Voices, Word
 
+REACH_SECONDS = 0.5  # recognisers place the last word of a turn late: it is the turn's all the same
 MOST_OWED = 256  # segments of a lane; the state has room for no more
 Parts = list[tuple[str, tuple[Item, ...]]]
 
@@ -56,7 +57,7 @@ def corrected(state: AssembleState, config: AssembleConfig, *, is_end: bool) -> 
         if one.end > settled_to and index >= len(state.owed) - MOST_OWED:
             owed.append(one)
             continue
-        parts = _parts(state.turns, one.items)
+        parts = _parts(state.turns, one.items, state.rate)
         is_right = [speaker for speaker, _ in parts] == [one.speaker]
         for number, (speaker, items) in enumerate(parts, start=1):
             end = one.end if number == len(parts) else parts[number][1][0].word.start_sample
@@ -78,7 +79,7 @@ def _speakers(state: AssembleState, config: AssembleConfig, *, is_end: bool) -> 
     for item in state.pending:
         if item.word.end_sample > known_to:
             break
-        speakers.append(speaker_of(state.turns, item.word))
+        speakers.append(speaker_of(state.turns, item.word, state.rate))
     return speakers
 
 
@@ -109,11 +110,11 @@ def _closable(state: AssembleState, config: AssembleConfig, pending: Sequence[It
     return len(speakers) if is_whole else 0
 
 
-def _parts(turns: Sequence[Turn], items: Sequence[Item]) -> Parts:
+def _parts(turns: Sequence[Turn], items: Sequence[Item], rate: int) -> Parts:
     """Return the words by speaker. One without length stays with the word before it: its start may be that of the next segment."""
     parts: Parts = []
     for item in items:
-        speaker = speaker_of(turns, item.word)
+        speaker = speaker_of(turns, item.word, rate)
         has_length = item.word.end_sample > item.word.start_sample
         if parts and (speaker == parts[-1][0] or not has_length):
             parts[-1] = (parts[-1][0], (*parts[-1][1], item))
@@ -122,8 +123,11 @@ def _parts(turns: Sequence[Turn], items: Sequence[Item]) -> Parts:
     return parts
 
 
-def speaker_of(turns: Sequence[Turn], word: Word) -> str:
-    """Return the speaker of the turn that overlaps the word most; unknown when none does."""
+def speaker_of(turns: Sequence[Turn], word: Word, rate: int) -> str:
+    """Return the speaker of the turn that overlaps the word most, or that ended last within `REACH_SECONDS` before it; else unknown.
+
+    Of turns that begin behind a word nobody knows whether they have been said yet: they never count.
+    """
     best, longest = UNKNOWN, 0
     word_end = max(word.end_sample, word.start_sample + 1)
     for turn in turns:
@@ -131,7 +135,15 @@ def speaker_of(turns: Sequence[Turn], word: Word) -> str:
         overlap = end - max(turn.start_sample, word.start_sample)
         if overlap > longest:
             best, longest = turn.speaker, overlap
-    return best
+    if longest:
+        return best
+    reach = word.start_sample - round(REACH_SECONDS * rate)
+    before = [
+        (turn.end_sample, turn.speaker)
+        for turn in turns
+        if turn.end_sample is not None and reach <= turn.end_sample <= word.start_sample
+    ]
+    return max(before)[1] if before else UNKNOWN
 
 
 def _told(

@@ -45,6 +45,9 @@ class ClusteringConfig:
     memory_seconds: float = 60.0
     min_speakers: int = 1
     max_speakers: int = 8
+    run_seconds: float = 0.8
+    same_owner: float = 1.2
+    other_owner: float = 0.8
     continuity: float = 0.4  # how much nearer a voice is that earlier windows gave to a local speaker
     shared: float = 0.6  # of the limit: two local speakers of one window that are one voice are nearer
     eager: float = 0.75  # what thresholds are multiplied by while there are fewer speakers than there must be
@@ -81,6 +84,13 @@ class Local:
     embeddings: Floats
     seconds: tuple[float, ...]
     is_clean: tuple[bool, ...]
+    owners: tuple[int, ...] = ()
+
+
+    def column(self, members: Sequence[int]) -> Flags:
+        """Return when any of ``members`` speaks: bool [frames]."""
+        found: Flags = self.active[:, list(members)].any(axis=1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,93 @@ class Assignment:
 
     speakers: tuple[int | None, ...]
     trust: tuple[float, ...]
+
+
+def persons(runs: Local, config: ClusteringConfig) -> tuple[Local, tuple[int, ...]]:
+    """Return the persons of a window whose ``runs`` are stretches of speech with an owner each, and which person each run is.
+
+    Runs of enough speech are joined as long as their voices are near, those of one owner more readily than others, and never who speaks
+    at the same time. Short ones go to their owner's nearest, or to the nearest voice.
+    """
+    count = len(runs.seconds)
+    usable = [one for one in range(count) if np.isfinite(runs.embeddings[one]).all()]
+    groups = [[one] for one in usable if runs.seconds[one] >= config.run_seconds and runs.is_clean[one]]
+    while len(groups) > 1:
+        pairs = [
+            (_strangeness(runs, groups[one], groups[other], config), one, other)
+            for one in range(len(groups))
+            for other in range(one + 1, len(groups))
+        ]
+        nearest, one, other = min(pairs)
+        if nearest > 1.0:
+            break
+        groups[one] += groups.pop(other)
+    for one in sorted(set(range(count)) - {member for group in groups for member in group}, key=lambda at: -runs.seconds[at]):
+        home = _home(runs, groups, one)
+        if home is None:
+            groups.append([one])
+        else:
+            groups[home].append(one)
+    whose = [0] * count
+    for number, group in enumerate(groups):
+        for member in group:
+            whose[member] = number
+    return _joined(runs, groups, config), tuple(whose)
+
+
+def _strangeness(runs: Local, one: Sequence[int], other: Sequence[int], config: ClusteringConfig) -> float:
+    """Return how far two groups of runs are from being one person: above 1 they are two."""
+    if _both(runs.column(one), runs.column(other)):
+        return np.inf
+    voices = [_voice(runs, group) for group in (one, other)]
+    seconds = [sum(runs.seconds[member] for member in group) for group in (one, other)]
+    is_same = bool({runs.owners[member] for member in one} & {runs.owners[member] for member in other})
+    ease = config.same_owner if is_same else config.other_owner
+    return float(1.0 - voices[0] @ voices[1]) / (ease * config.limit(min(seconds), max(seconds)))
+
+
+def _home(runs: Local, groups: Sequence[Sequence[int]], one: int) -> int | None:
+    """Return the group of a short run: the nearest in time of its owner's, else the nearest voice; None where there is none."""
+    free = [number for number, group in enumerate(groups) if not _both(runs.column(group), runs.active[:, one])]
+    at = float(np.flatnonzero(runs.active[:, one]).mean())
+    own = [
+        (min(abs(float(frame) - at) for frame in np.flatnonzero(runs.active[:, member])), number)
+        for number in free
+        for member in groups[number]
+        if runs.owners[member] == runs.owners[one]
+    ]
+    if own:
+        return min(own)[1]
+    return None
+
+
+def _both(one: Flags, other: Flags) -> bool:
+    """Return whether two speak at the same time, for a good part of the shorter one's time."""
+    return bool((one & other).sum() > SHARED_SHARE * min(one.sum(), other.sum()))
+
+
+def _voice(runs: Local, group: Sequence[int]) -> Floats:
+    heard = [member for member in group if np.isfinite(runs.embeddings[member]).all() and runs.is_clean[member]]
+    heard = heard or [member for member in group if np.isfinite(runs.embeddings[member]).all()]
+    if not heard:
+        return np.full(runs.embeddings.shape[1], np.nan, dtype=np.float32)
+    weights = np.array([min(runs.seconds[member], 4.0) for member in heard], dtype=np.float32)
+    return unit(weights @ runs.embeddings[heard])
+
+
+def _joined(runs: Local, groups: Sequence[Sequence[int]], config: ClusteringConfig) -> Local:
+    clean = [[member for member in group if runs.is_clean[member]] for group in groups]
+    seconds = [
+        sum(runs.seconds[member] for member in own or group) for own, group in zip(clean, groups, strict=True)
+    ]
+    size = runs.embeddings.shape[1]
+    return Local(
+        active=np.stack([runs.column(group) for group in groups], axis=1) if groups else runs.active[:, :0],
+        embeddings=np.stack([_voice(runs, group) for group in groups]) if groups else np.zeros((0, size), np.float32),
+        seconds=tuple(seconds),
+        is_clean=tuple(bool(own) for own in clean),
+        owners=tuple(range(len(groups))),
+    )
 
 
 def assign(

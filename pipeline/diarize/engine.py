@@ -30,6 +30,7 @@ from pipeline.diarize.window import (
     active_of,
     clean_of,
     resampled,
+    runs_of,
 )
 
 with warnings.catch_warnings(action="ignore"):  # of the packages' own imports
@@ -42,6 +43,7 @@ GPU_BATCH = 32
 # What checkpoints of pyannote.audio hold besides weights. PyTorch loads nothing else: a checkpoint could run any code otherwise.
 CHECKPOINT_TYPES = [torch.torch_version.TorchVersion, Specifications, Problem, Resolution]
 LEAST_EMBEDDED_SECONDS = 0.25
+BRIDGE = 10  # frames: who is quiet for less than 200 ms goes on
 
 
 class DiartEngine:
@@ -99,13 +101,14 @@ class DiartEngine:
             waveforms = torch.from_numpy(audio)[:, None].to(self._device)
             scores = self._segmentation(waveforms).float().cpu().numpy()
         frames = [resampled(one, round(audio.shape[1] * FRAMES_PER_SECOND / RATE)) for one in scores]
-        active = [active_of(one, self._threshold) for one in frames]
-        kept = [np.flatnonzero(one.any(axis=0)) for one in active]
-        weights = [clean_of(one[:, columns], self._clean_seconds)[0] for one, columns in zip(active, kept, strict=True)]
+        runs = [runs_of(active_of(one, self._threshold), BRIDGE) for one in frames]
+        weights = [clean_of(active, self._clean_seconds)[0] for active, _ in runs]
         voices = self._voices(waveforms, weights)
         return [
-            Heard(scores=one[:, columns], embeddings=own)
-            for one, columns, own in zip(frames, kept, voices, strict=True)
+            Heard(
+                scores=np.where(active, one[:, list(owners)], 0.0).astype(np.float32), embeddings=own, owners=owners
+            )
+            for one, (active, owners), own in zip(frames, runs, voices, strict=True)
         ]
 
     def _voices(self, waveforms: torch.Tensor, weights: Sequence[NDArray[np.bool_]]) -> list[Floats]:

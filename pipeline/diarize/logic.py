@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.frozen import changed
 from pipeline.core.speakers import MIXED, UNBOUNDED, UNKNOWN, open_turn
-from pipeline.diarize.clustering import ClusteringConfig, Local, Voices, assign, from_bytes, rounded, to_bytes
+from pipeline.diarize.clustering import ClusteringConfig, Local, Voices, assign, from_bytes, persons, rounded, to_bytes
 from pipeline.diarize.enrolment import Enrolled, changes, recognise
 from pipeline.diarize.pending import Pending
 from pipeline.diarize.state import DiarizeState, forget, heard, listen
@@ -32,6 +32,7 @@ from pipeline.diarize.window import (
     Heard,
     active_of,
     clean_of,
+    joined_scores,
 )
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import CallSpeech, Degraded, DiarizeLane, Turn, Turns
@@ -218,16 +219,17 @@ class DiarizeLogic:
         """Return the state with what the models say of a window: voices, and votes for its frames."""
         config = self._config
         assert config is not None
+        limits = replace(config.clustering, min_speakers=state.min_speakers, max_speakers=state.max_speakers)
         active = active_of(result.scores, config.threshold)
         clean, is_clean = clean_of(active, config.clean_seconds)
         seconds = (clean.sum(axis=0) / FRAMES_PER_SECOND).tolist()
-        local = Local(active, result.embeddings, tuple(seconds), is_clean)
-        limits = replace(config.clustering, min_speakers=state.min_speakers, max_speakers=state.max_speakers)
+        local, whose = persons(Local(active, result.embeddings, tuple(seconds), is_clean, result.owners), limits)
+        scores = joined_scores(result.scores, whose, len(local.seconds))
         fresh = min(config.step, work.position - state.pending.start * FRAME) / RATE
-        earlier = state.pending.earlier(active, end=work.position // FRAME, speakers=state.voices.count)
+        earlier = state.pending.earlier(local.active, end=work.position // FRAME, speakers=state.voices.count)
         voices, assignment = assign(state.voices, local, limits, step_seconds=fresh, earlier=earlier)
         pending = state.pending.add(
-            result.scores, active, assignment, end=work.position // FRAME, speakers=voices.count
+            scores, local.active, assignment, end=work.position // FRAME, speakers=voices.count
         )
         return changed(state, voices=voices, pending=pending)
 

@@ -29,12 +29,13 @@ class DiarizeWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Heard:
-    """The local speakers of a window: ``scores`` float32 [frames, speakers], the probability that each speaks;
-    ``embeddings`` float32 [speakers, dimensions], not finite where there was too little speech.
+    """What is said in a window: ``scores`` float32 [frames, runs], the probability that a local speaker speaks, of each stretch alone;
+    ``owners`` says which local speaker that is; ``embeddings`` float32 [runs, dimensions], not finite where there was too little speech.
     """
 
     scores: Floats
     embeddings: Floats
+    owners: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,38 @@ def clean_of(active: Flags, least_seconds: float) -> tuple[Flags, tuple[bool, ..
     alone = active & (active.sum(axis=1, keepdims=True) == 1)
     enough = alone.sum(axis=0) >= least_seconds * FRAMES_PER_SECOND
     return np.where(enough[None, :], alone, active), tuple(enough.tolist())
+
+
+def runs_of(active: Flags, bridge: int) -> tuple[Flags, tuple[int, ...]]:
+    """Return the stretches in which one local speaker speaks, holes up to ``bridge`` frames within: bool [frames, runs], and whose.
+
+    A segmentation model that takes one person for another in the middle of a window does so from one stretch to the next.
+    """
+    columns: list[Flags] = []
+    owners: list[int] = []
+    for speaker in range(active.shape[1]):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], active[:, speaker], [False]]).astype(np.int8)))
+        starts, ends = edges[::2], edges[1::2]
+        if not len(starts):
+            continue
+        is_new = np.concatenate([[True], starts[1:] - ends[:-1] > bridge])
+        number = np.cumsum(is_new) - 1
+        for run in range(int(number[-1]) + 1):
+            first, last = starts[number == run][0], ends[number == run][-1]
+            column = np.zeros(len(active), dtype=np.bool_)
+            column[first:last] = active[first:last, speaker]
+            columns.append(column)
+            owners.append(speaker)
+    found: Flags = np.stack(columns, axis=1) if columns else np.zeros((len(active), 0), dtype=np.bool_)
+    return found, tuple(owners)
+
+
+def joined_scores(scores: Floats, whose: tuple[int, ...], count: int) -> Floats:
+    """Return the scores of persons, float32 [frames, count], of whose runs each score is the highest."""
+    found = np.zeros((len(scores), count), dtype=np.float32)
+    for run, person in enumerate(whose):
+        found[:, person] = np.maximum(found[:, person], scores[:, run])
+    return found
 
 
 def resampled(scores: Floats, frames: int) -> Floats:

@@ -90,7 +90,7 @@ def spoken(call: Call, spans: Sequence[Span], records: Sequence[Any]) -> list[tu
         for name, start, end in spans
     ]
     words = [word for record in final(records) if record.segment is not None for word in record.segment.words]
-    return [(speaker_of(turns, word), word.text) for word in words]
+    return [(speaker_of(turns, word, call.rate), word.text) for word in words]
 
 
 @BOUNDED
@@ -186,7 +186,7 @@ TWO = Call(
 SPANS: list[Span] = [("speaker_1", 0.0, 1.4), ("speaker_2", 1.4, 3.0), ("speaker_1", 3.5, 8.0)]
 
 
-@pytest.mark.parametrize("late", [1.0, 30.0])
+@pytest.mark.parametrize("late", [2.0, 30.0])
 @pytest.mark.parametrize("lost", [None, 5, 9, 14])
 def test_between_any_two_effects(late: float, lost: int | None) -> None:
     """With a gap in an utterance, too: what follows it belongs to another segment, though words wait on either side."""

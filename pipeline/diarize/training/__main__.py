@@ -24,10 +24,10 @@ SEED = 7
 EXAMPLES, CHECKED_EXAMPLES = 16_000, 500
 
 EPILOG = """\
-A full run (2 h on two cores, 5 GB):  python -m pipeline.diarize.training all
-A trial of some minutes:              python -m pipeline.diarize.training all --folder .work/trial --examples 500 --checked 50 --steps 50
-Errors on your recordings and RTTM:   python -m pipeline.diarize.training evaluate --recordings FOLDER
-The better model ships:               python -m pipeline.diarize.training adopt
+A full run (45 min, 2 cores, 6 GB):  python -m pipeline.diarize.training all
+A trial of some minutes:             python -m pipeline.diarize.training all --folder .work/trial --examples 500 --checked 50 --steps 50
+Errors on your recordings and RTTM:  python -m pipeline.diarize.training evaluate --recordings FOLDER
+The better model ships:              python -m pipeline.diarize.training adopt
 
 What is there already is kept: voices, and shards of examples. Training starts from the beginning.
 Exit codes: 0 done, 1 failed or not better, 2 wrong usage, 3 a program or a file is missing, 4 a recording was refused, 130 interrupted.

@@ -37,14 +37,10 @@ class LocalErrors:
         return self._share(self.missed + self.false_alarm + self.confusion)
 
     def document(self) -> dict[str, Any]:
-        """Return the figures as JSON writes them; shares of the speech."""
-        return {
-            "error": round(self.rate, 4),
-            "missed": round(self._share(self.missed), 4),
-            "false_alarm": round(self._share(self.false_alarm), 4),
-            "confusion": round(self._share(self.confusion), 4),
-            "speech_frames": self.speech,
-        }
+        """Return the figures as JSON writes them; shares of the speech, null where there is none."""
+        counts = {"missed": self.missed, "false_alarm": self.false_alarm, "confusion": self.confusion}
+        shares = {name: round(count / self.speech, 4) if self.speech else None for name, count in counts.items()}
+        return {"error": round(self.rate, 4) if self.speech else None, **shares, "speech_frames": self.speech}
 
     def __str__(self) -> str:
         parts = (("missed", self.missed), ("false alarm", self.false_alarm), ("confusion", self.confusion))

@@ -113,7 +113,8 @@ def table(document: Mapping[str, Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, row in document.items():
-        shares = (f"{row[column]:.1%}" for column in ("missed", "false_alarm", "confusion", "error"))
+        columns = (row[column] for column in ("missed", "false_alarm", "confusion", "error"))
+        shares = ("-" if share is None else f"{share:.1%}" for share in columns)
         lines.append(f"| {name} | {row['speech_frames'] / FRAMES_PER_SECOND:.0f} s | {' | '.join(shares)} |")
     return "\n".join(lines)
 

@@ -80,8 +80,13 @@ def test_the_speaker_is_whose_turn_overlaps_the_word_most() -> None:
     assert segments(drafts) == [("unknown", "a")]
 
 
-def test_a_turn_that_ends_where_the_word_starts_is_not_its_turn() -> None:
+def test_a_word_behind_a_turn_is_of_that_turn() -> None:
     _, drafts = drive(turns(("ann", 0.0, 1.0), watermark=9.0), words("a", 1.0, is_last=True), lane=MIXED)
+    assert segments(drafts) == [("ann", "a")], "recognisers place the last word late"
+    both = turns(("ann", 0.0, 1.0), ("bob", 1.1, 2.0), watermark=9.0)
+    _, drafts = drive(both, words("a", 1.0, is_last=True), lane=MIXED)
+    assert segments(drafts) == [("bob", "a")], "but what it overlaps is nearer"
+    _, drafts = drive(turns(("ann", 0.0, 0.4), watermark=9.0), words("a", 1.0, is_last=True), lane=MIXED)
     assert segments(drafts) == [("unknown", "a")]
 
 
@@ -131,7 +136,7 @@ def test_a_turn_is_extended() -> None:
 def test_turns_behind_every_word_are_forgotten() -> None:
     many = turns(*((f"s{i}", i * 1.0, i + 1.0) for i in range(50)), watermark=50.0)
     state, _ = drive(many, words("a", 45.0, is_last=True), annotation("watermark", start=48.0), lane=MIXED)
-    assert [turn.speaker for turn in state.turns] == ["s48", "s49"]
+    assert [turn.speaker for turn in state.turns] == ["s47", "s48", "s49"]
 
 
 def test_the_end_closes_everything() -> None:
