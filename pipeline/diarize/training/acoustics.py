@@ -26,8 +26,18 @@ COLOURED_SHARE, COLOUR = 0.5, (1.0, 0.9, 0.8, 0.6, 0.4)  # of the noise: duller 
 HUM_SHARE, HUM_HERTZ, HUM_LEVEL = 0.05, (50, 60, 100, 120), (0.001, 0.01)  # of the mains and its first harmonic
 TONES_SHARE, TONES = 0.5, (1, 5)  # of windows without speech: signalling is nobody's voice
 TONE_HERTZ, TONE_LEVEL, TONE_SWITCHING_HERTZ, TONE_DUTY = (200, 900), (0.01, 0.08), (0.2, 3.0), (-1.0, 0.5)
-MUSIC_SHARE, NOTES, NOTE_SECONDS, NOTE_HERTZ = 0.3, (2, 5), (0.12, 0.6), (110, 880)  # of windows without speech: waiting on hold
-BURST_SHARE, BURSTS, BURST_SECONDS, BURST_DB = 0.3, (1, 7), (0.01, 0.4), (8.0, 40.0)  # breath, clicks, rustling, below an RMS of 0.1
+MUSIC_SHARE, NOTES, NOTE_SECONDS, NOTE_HERTZ = (
+    0.3,
+    (2, 5),
+    (0.12, 0.6),
+    (110, 880),
+)  # of windows without speech: waiting on hold
+BURST_SHARE, BURSTS, BURST_SECONDS, BURST_DB = (
+    0.3,
+    (1, 7),
+    (0.01, 0.4),
+    (8.0, 40.0),
+)  # breath, clicks, rustling, below an RMS of 0.1
 LEVEL_DB, LOUD_SHARE, LOUD_DB = (-14.0, 8.0), 0.05, (10.0, 18.0)  # the loud ones are clipped
 TELEPHONE_SHARE, MU_LAW_SHARE = 0.65, 0.6  # most calls; by the product's own G.711 and its own way from 8 to 16 kHz
 GAP_SHARE, GAP_LENGTH, GAP_START_SHARE = (
