@@ -793,7 +793,8 @@ class DiarizeLane:
         model: Models that the voices were heard by; centroids of others mean nothing.
         centroids: Voices of the speakers so far: signed 8-bit integers, one vector after the other; null before any. Biometric data of customers.
         weights: Seconds of speech behind each voice; as many as there are voices.
-        first_label: Labels given before the first of these voices, to voices that were forgotten.
+        labels: Label of each voice: n is speaker_n.
+        next_label: Label of the next new voice; lower ones were given, some to voices that turned out to be others.
         heard_to: End of the audio of which everything is said, at 16 kHz.
         failure: Why the models cannot hear the call at the moment, as was said in degraded; empty when they can.
         identities: Speakers that were recognised as enrolled ones.
@@ -804,7 +805,8 @@ class DiarizeLane:
     model: str = ""
     centroids: bytes | None = None
     weights: tuple[float, ...] = ()
-    first_label: int = 0
+    labels: tuple[int, ...] = ()
+    next_label: int = 1
     heard_to: int = 0
     failure: str = ""
     identities: tuple[Identity, ...] = ()
@@ -817,7 +819,8 @@ class DiarizeLane:
             "model": self.model,
             "centroids": self.centroids,
             "weights": list(self.weights),
-            "first_label": self.first_label,
+            "labels": list(self.labels),
+            "next_label": self.next_label,
             "heard_to": self.heard_to,
             "failure": self.failure,
             "identities": [item.to_avro() for item in self.identities],
@@ -832,7 +835,8 @@ class DiarizeLane:
             model=value["model"],
             centroids=value["centroids"],
             weights=tuple(value["weights"]),
-            first_label=value["first_label"],
+            labels=tuple(value["labels"]),
+            next_label=value["next_label"],
             heard_to=value["heard_to"],
             failure=value["failure"],
             identities=tuple(Identity.from_avro(item) for item in value["identities"]),

@@ -28,6 +28,8 @@ DIARIZE = DiarizeConfig(
         new_seconds=0.2,
         first_seconds=0.1,
         update_seconds=0.1,
+        run_seconds=0.1,
+        merge=0.0,
     ),
 )
 
@@ -63,7 +65,11 @@ class ScriptedDiarizer:
         start, count = work.position - len(work.audio), len(work.audio) // FRAME
         place = place_of(work.audio)
         if place is None:
-            return Heard(scores=np.zeros((count, 0), np.float32), embeddings=np.zeros((0, DIMENSIONS), np.float32))
+            return Heard(
+                scores=np.zeros((count, 0), np.float32),
+                embeddings=np.zeros((0, DIMENSIONS), np.float32),
+                owners=(),
+            )
         assert place.start == start, "the samples of the window are not where it says"
         frames: dict[int, np.ndarray] = {}  # type: ignore[type-arg]
         for word in self.call.script[place.channel]:
@@ -79,4 +85,4 @@ class ScriptedDiarizer:
             voices[local, DIMENSIONS - 1] = 0.1 * (work.position % 3)  # no two windows hear quite the same
         voices /= np.maximum(np.linalg.norm(voices, axis=1, keepdims=True), 1e-9)
         scores = np.stack(list(frames.values()), axis=1) if frames else np.zeros((count, 0), np.float32)
-        return Heard(scores=scores, embeddings=voices)
+        return Heard(scores=scores, embeddings=voices, owners=tuple(range(len(frames))))

@@ -141,9 +141,9 @@ def make_call(name: str, *, seed: int, out: Path, versions: dict[str, str]) -> d
 
     synthesis = cache(synthesize)
     dialogue = script(name, seed=seed, synthesis=synthesis)
-    placed, events = lay_out(dialogue, _source(seed, name, "layout"), synthesis=synthesis)
+    placed, events = lay_out(dialogue, source_of(seed, name, "layout"), synthesis=synthesis)
     _check_limits(name, placed)
-    audio = as_mulaw(mix(dialogue, placed, noise_seed=_source(seed, name, "noise").getrandbits(31)))
+    audio = as_mulaw(mix(dialogue, placed, noise_seed=source_of(seed, name, "noise").getrandbits(31)))
     out.mkdir(parents=True, exist_ok=True)
     soundfile.write(out / f"{name}.flac", audio, RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
     document = reference(dialogue, placed, events) | {"kind": _kind(name), "synthesizers": versions, "seed": seed}
@@ -159,7 +159,7 @@ def as_mulaw(audio: Samples) -> NDArray[np.int16]:
 
 def script(name: str, *, seed: int, synthesis: Synthesis = synthesize) -> Dialogue:
     """Return a call as a script. Its hold is as long as the drawn share of speech asks for."""
-    kind, source = _kind(name), _source(seed, name, "script")
+    kind, source = _kind(name), source_of(seed, name, "script")
     style = STYLES[kind]
     voices = _voices(name, seed, source)
     share = source.uniform(*DRAWN_SPEECH_SHARE)
@@ -178,7 +178,7 @@ def script(name: str, *, seed: int, synthesis: Synthesis = synthesize) -> Dialog
         noise_dbfs=(None, None) if is_silent else noise,
         turns=turns,
     )
-    placed, _ = lay_out(dialogue, _source(seed, name, "layout"), synthesis=synthesis)
+    placed, _ = lay_out(dialogue, source_of(seed, name, "layout"), synthesis=synthesis)
     hold = Hold(_speech_seconds(placed) / share - _length_seconds(placed))
     if hold.seconds < MIN_HOLD_SECONDS:
         raise ValueError(f"{name}: only {hold.seconds:.1f} s are left for a hold")
@@ -196,7 +196,7 @@ def _turns(
         channel = len(turns) % 2
         lines = [next(sentences[channel]) for _ in range(source.randint(1, 3))]
         if kind == "plain" and not turns:
-            lines[0] = _filled(source.choice(OPENINGS), source)
+            lines[0] = filled(source.choice(OPENINGS), source)
         if not hold_index and channel == AGENT and spoken > wanted_seconds / 3:
             hold_index = len(turns) + 1
             if kind == "plain":
@@ -223,22 +223,24 @@ def _sentences(templates: tuple[str, ...], style: Style, source: random.Random) 
     while True:
         draw = source.random()
         if draw < style.loose_share:
-            yield _loose(source)
+            yield loose(source)
         elif draw < style.loose_share + style.digit_share:
-            yield _digits(source, 3, 10).capitalize() + "."
+            yield digit_string(source, 3, 10).capitalize() + "."
         else:
             deck = deck or [sentence for sentence in source.sample(templates, len(templates)) if sentence not in FRAME]
-            yield _filled(deck.pop(), source)
+            yield filled(deck.pop(), source)
 
 
-def _filled(template: str, source: random.Random) -> str:
+def filled(template: str, source: random.Random) -> str:
+    """Return a template with its fields drawn."""
+
     def field(match: re.Match[str]) -> str:
-        return _digits(source, 3, 9) if match[1] == "digits" else source.choice(FIELDS[match[1]])
+        return digit_string(source, 3, 9) if match[1] == "digits" else source.choice(FIELDS[match[1]])
 
     return re.sub(r"\{(\w+)\}", field, template)
 
 
-def _loose(source: random.Random) -> str:
+def loose(source: random.Random) -> str:
     """Return a sentence without grammar."""
     text = " ".join(source.choice(loose_words()) for _ in range(source.randint(3, 9)))
     return text[0].upper() + text[1:] + source.choice("..?")
@@ -252,7 +254,8 @@ def loose_words() -> tuple[str, ...]:
     return tuple(sorted({word for word in re.findall(r"[a-z]+", " ".join(texts).lower()) if len(word) > 1}))
 
 
-def _digits(source: random.Random, low: int, high: int) -> str:
+def digit_string(source: random.Random, low: int, high: int) -> str:
+    """Return ``low`` to ``high`` spoken digits; long ones may be in threes, with pauses ("|")."""
     digits = [source.choice(DIGITS) for _ in range(source.randint(low, high))]
     size = 3 if len(digits) >= 6 and source.random() < GROUPED_SHARE else len(digits)
     return " | ".join(" ".join(digits[start : start + size]) for start in range(0, len(digits), size))
@@ -261,7 +264,7 @@ def _digits(source: random.Random, low: int, high: int) -> str:
 def _voices(name: str, seed: int, source: random.Random) -> tuple[Voice, Voice]:
     """Return two voices; over the calls of a kind, all voices speak about equally often."""
     kind, index = _kind(name), 2 * (int(name.partition("-")[2]) - 1)
-    order = _source(seed, kind, "voices")
+    order = source_of(seed, kind, "voices")
     deck = [voice for _ in range(STYLES[kind].count) for voice in order.sample(VOICES, len(VOICES))]
     drawn = []
     for position, (program, voice, pitches) in enumerate(deck[index : index + 2]):
@@ -305,7 +308,8 @@ def _kind(name: str) -> Kind:
     return next(kind for kind in get_args(Kind) if name.startswith(f"{kind}-"))
 
 
-def _source(seed: int, name: str, use: str) -> random.Random:
+def source_of(seed: int, name: str, use: str) -> random.Random:
+    """Return the random numbers of one use in one call."""
     return random.Random(f"{seed}/{name}/{use}")
 
 

@@ -27,9 +27,11 @@ group = typer.Typer(no_args_is_help=True, help="Measure this installation.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
+    from pipeline.cli.bench_diarization import diarization
     from pipeline.cli.bench_live import live  # which has its options from here
 
     app.add_typer(group, name="bench")
+    group.command(epilog="Example: callscribe bench diarization calls/ --speakers 2 --plot turns.svg")(diarization)
     group.command("live")(live)
 
 

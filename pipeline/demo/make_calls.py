@@ -87,10 +87,10 @@ def mix(dialogue: Dialogue, placed: list[Placed], *, noise_seed: int) -> Samples
     for sentence in placed:
         audio[sentence.start : sentence.start + len(sentence.audio), sentence.channel] += sentence.audio
     for channel in (AGENT, CUSTOMER):
-        audio[:, channel] *= _gain(placed, channel, dialogue.level_dbfs[channel])
+        audio[:, channel] *= gain(placed, channel, dialogue.level_dbfs[channel])
     for channel, level in enumerate(dialogue.noise_dbfs):
         if level is not None:
-            audio[:, channel] += _line_noise(length, level, seed=noise_seed + channel)
+            audio[:, channel] += line_noise(length, level, seed=noise_seed + channel)
     if (peak := float(np.abs(audio).max())) > 0.95:
         raise ValueError(f"{dialogue.name}: peak {peak:.2f} would clip; lower its level")
     return audio
@@ -176,14 +176,14 @@ def _speak(
     return spoken
 
 
-def _gain(placed: list[Placed], channel: int, level_dbfs: float) -> float:
+def gain(placed: list[Placed], channel: int, level_dbfs: float) -> float:
     """Return the factor that brings a channel's speech, pauses left out, to an RMS level."""
     speech = np.concatenate([sentence.audio for sentence in placed if sentence.channel == channel])
     loud = speech[np.abs(speech) > EDGE]
     return float(10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(loud))))
 
 
-def _line_noise(samples: int, level_dbfs: float, *, seed: int) -> Samples:
+def line_noise(samples: int, level_dbfs: float, *, seed: int) -> Samples:
     """Return white noise of an RMS level; RandomState, because NumPy has frozen its stream."""
     return np.asarray(np.random.RandomState(seed).standard_normal(samples) * 10 ** (level_dbfs / 20), dtype=np.float32)
 

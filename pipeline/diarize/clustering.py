@@ -16,7 +16,7 @@ Distances are cosine distances, 0 to 2. Lengths are seconds of speech.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class ClusteringConfig:
     memory_seconds: float = 60.0
     min_speakers: int = 1
     max_speakers: int = 8
+    merge: float = 0.6  # of the limit: two voices that are nearer are one
+    merge_seconds: float = 2.0  # of speech behind both
     run_seconds: float = 0.8
     same_owner: float = 1.2
     other_owner: float = 0.8
@@ -61,15 +63,26 @@ class ClusteringConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Voices:
-    """The speakers of a lane: unit vectors, float32 [speakers, dimensions], and the seconds of speech behind each."""
+    """The voices of a lane: unit vectors, float32 [voices, dimensions], the seconds of speech behind each, and the label of each.
+
+    ``same_as`` is the voice that a voice has turned out to be; its own index while it is none. ``next_label`` was given to nobody yet.
+    """
 
     centroids: Floats = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     weights: tuple[float, ...] = ()
+    labels: tuple[int, ...] = ()
+    same_as: tuple[int, ...] = ()
+    next_label: int = 1
 
     @property
     def count(self) -> int:
-        """Return the number of speakers."""
+        """Return the number of voices, those included that have turned out to be others."""
         return len(self.weights)
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """Return the voices that are not others."""
+        return tuple(index for index, other in enumerate(self.same_as) if other == index)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +98,6 @@ class Local:
     seconds: tuple[float, ...]
     is_clean: tuple[bool, ...]
     owners: tuple[int, ...] = ()
-
 
     def column(self, members: Sequence[int]) -> Flags:
         """Return when any of ``members`` speaks: bool [frames]."""
@@ -120,7 +132,9 @@ def persons(runs: Local, config: ClusteringConfig) -> tuple[Local, tuple[int, ..
         if nearest > 1.0:
             break
         groups[one] += groups.pop(other)
-    for one in sorted(set(range(count)) - {member for group in groups for member in group}, key=lambda at: -runs.seconds[at]):
+    for one in sorted(
+        set(range(count)) - {member for group in groups for member in group}, key=lambda at: -runs.seconds[at]
+    ):
         home = _home(runs, groups, one)
         if home is None:
             groups.append([one])
@@ -175,9 +189,7 @@ def _voice(runs: Local, group: Sequence[int]) -> Floats:
 
 def _joined(runs: Local, groups: Sequence[Sequence[int]], config: ClusteringConfig) -> Local:
     clean = [[member for member in group if runs.is_clean[member]] for group in groups]
-    seconds = [
-        sum(runs.seconds[member] for member in own or group) for own, group in zip(clean, groups, strict=True)
-    ]
+    seconds = [sum(runs.seconds[member] for member in own or group) for own, group in zip(clean, groups, strict=True)]
     size = runs.embeddings.shape[1]
     return Local(
         active=np.stack([runs.column(group) for group in groups], axis=1) if groups else runs.active[:, :0],
@@ -191,53 +203,75 @@ def _joined(runs: Local, groups: Sequence[Sequence[int]], config: ClusteringConf
 def assign(
     voices: Voices, local: Local, config: ClusteringConfig, *, step_seconds: float, earlier: Floats | None = None
 ) -> tuple[Voices, Assignment]:
-    """Return the voices after a window whose last ``step_seconds`` are new, and who its local speakers are.
+    """Return the voices after a window whose last ``step_seconds`` are new, and who its persons are.
 
-    ``earlier`` float32 [local speakers, voices]: the share of what a local speaker says in the window that earlier windows gave to each
-    voice. Pairs of local speaker and voice are taken nearest first, measured by `ClusteringConfig.limit`. Who speaks at the same time as
-    a local speaker is another person; who speaks at another time in the same window is so too, unless the voices are very near. What is
-    farther than the limit from all voices is a new one when there is enough of it, and else the nearest.
+    ``earlier`` float32 [persons, voices]: the share of what a person says in the window that earlier windows gave to each voice. Persons
+    choose in order of their speech, each the nearest voice within `ClusteringConfig.limit`. Who speaks at the same time is another
+    person; who speaks at another time of the window is so too, unless the voice is very near. What is farther from all voices is a new
+    one when there is enough of it, and else the nearest, from which no voice learns. Voices that have come near each other are one.
     """
     count, known = len(local.seconds), voices.count
     usable = [one for one in range(count) if np.isfinite(local.embeddings[one]).all()]
     ratios = np.full((count, known), np.inf, dtype=np.float32)
     for one in usable:
-        distances = 1.0 - voices.centroids @ local.embeddings[one] if known else np.zeros(0)
-        limits = [config.limit(local.seconds[one], weight) for weight in voices.weights]
-        ratios[one] = distances / np.asarray(limits) if known else ratios[one]
+        for index in voices.own:
+            distance = 1.0 - float(voices.centroids[index] @ local.embeddings[one])
+            ratios[one, index] = distance / config.limit(local.seconds[one], voices.weights[index])
     likely = ratios * (1.0 - config.continuity * earlier) if earlier is not None and earlier.size else ratios
-    eager = config.eager if known < config.min_speakers else 1.0
+    eager = config.eager if len(voices.own) < config.min_speakers else 1.0
     speakers: list[int | None] = [None] * count
     fits = [np.inf] * count
     order = sorted(usable, key=lambda one: (-local.seconds[one], one))
     for one in order:
-        for index in np.argsort(likely[one], kind="stable").tolist():
+        for index in _nearest_first(likely[one]):
             is_near = likely[one, index] <= eager
             if is_near and not _is_other(local, speakers, one, index, float(ratios[one, index]), config):
                 speakers[one], fits[one] = index, float(ratios[one, index])
                 break
     for one in order:
         least = config.first_seconds if not voices.count else config.new_seconds
-        has_room = voices.count < _most(config, local.embeddings.shape[1])
+        has_room = len(voices.own) < config.max_speakers and voices.count < most_voices(local.embeddings.shape[1])
         if speakers[one] is None and has_room and local.seconds[one] >= least and local.is_clean[one]:
             speakers[one] = voices.count
             voices = _with_new(voices, local.embeddings[one], local.seconds[one])
     for one in order:
-        for index in np.argsort(likely[one], kind="stable").tolist():
+        for index in _nearest_first(likely[one]):
             if speakers[one] is None and not _overlaps(local, speakers, one, index):
                 speakers[one] = index
     trust = [_trust(ratios[one], speakers[one], local.seconds[one]) for one in range(count)]
     for one in usable:
-        index = speakers[one]
-        if (
-            index is not None
-            and fits[one] <= 1.0
-            and local.is_clean[one]
-            and local.seconds[one] >= config.update_seconds
-        ):
+        whose = speakers[one]
+        is_enough = local.is_clean[one] and local.seconds[one] >= config.update_seconds
+        if whose is not None and fits[one] <= 1.0 and is_enough:
             fresh = step_seconds * min(1.0, local.seconds[one] / 3.0)
-            voices = _nearer(voices, index, local.embeddings[one], fresh, config.memory_seconds)
-    return voices, Assignment(tuple(speakers), tuple(trust))
+            voices = _nearer(voices, whose, local.embeddings[one], fresh, config.memory_seconds)
+    return _merged(voices, config), Assignment(tuple(speakers), tuple(trust))
+
+
+def _nearest_first(ratios: Floats) -> list[int]:
+    return [index for index in np.argsort(ratios, kind="stable").tolist() if np.isfinite(ratios[index])]
+
+
+def _merged(voices: Voices, config: ClusteringConfig) -> Voices:
+    """Return the voices; of two that are known well and near each other the younger one has turned out to be the older."""
+    own = [index for index in voices.own if voices.weights[index] >= config.merge_seconds]
+    for place, older in enumerate(own):
+        for younger in own[place + 1 :]:
+            limit = config.merge * config.limit(voices.weights[younger], voices.weights[older])
+            if (
+                len(voices.own) <= config.min_speakers
+                or 1.0 - float(voices.centroids[older] @ voices.centroids[younger]) > limit
+            ):
+                continue
+            weights = list(voices.weights)
+            both = weights[older] + weights[younger]
+            centroids = voices.centroids.copy()
+            centroids[older] = unit(centroids[older] * weights[older] + centroids[younger] * weights[younger])
+            weights[older] = round(min(both, config.memory_seconds), 3)
+            same_as = tuple(older if other == younger else other for other in voices.same_as)
+            merged = replace(voices, centroids=centroids, weights=tuple(weights), same_as=same_as)
+            return _merged(merged, config)
+    return voices
 
 
 def _is_other(
@@ -266,9 +300,19 @@ def _trust(ratios: Floats, speaker: int | None, seconds: float) -> float:
     return share * min(1.0, max(0.1, float(others.min() - ratios[speaker])))
 
 
-def rounded(voices: Voices) -> Voices:
-    """Return the voices as they come back from `to_bytes` and `from_bytes`."""
-    return from_bytes(to_bytes(voices), voices.weights) if voices.count else voices
+def settled(voices: Voices) -> Voices:
+    """Return the voices that are not others, rounded to what `to_bytes` keeps of them."""
+    own = list(voices.own)
+    if not own:
+        return replace(voices, centroids=np.zeros((0, 0), dtype=np.float32), weights=(), labels=(), same_as=())
+    kept = replace(
+        voices,
+        centroids=voices.centroids[own],
+        weights=tuple(voices.weights[index] for index in own),
+        labels=tuple(voices.labels[index] for index in own),
+        same_as=tuple(range(len(own))),
+    )
+    return from_bytes(to_bytes(kept), kept.weights, kept.labels, kept.next_label)
 
 
 def to_bytes(voices: Voices) -> bytes:
@@ -280,14 +324,14 @@ def to_bytes(voices: Voices) -> bytes:
     return data
 
 
-def from_bytes(data: bytes, weights: Sequence[float]) -> Voices:
+def from_bytes(data: bytes, weights: Sequence[float], labels: Sequence[int], next_label: int) -> Voices:
     """Return the voices of `to_bytes`. Raises ValueError when the data does not divide into so many centroids."""
     if not weights:
-        return Voices()
-    if not data or len(data) % len(weights):
-        raise ValueError(f"{len(data)} bytes are not {len(weights)} centroids")
+        return Voices(next_label=next_label)
+    if not data or len(data) % len(weights) or len(labels) != len(weights):
+        raise ValueError(f"{len(data)} bytes and {len(labels)} labels are not {len(weights)} voices")
     values = np.frombuffer(data, dtype=np.int8).astype(np.float32).reshape(len(weights), -1)
-    return Voices(unit(values), tuple(weights))
+    return Voices(unit(values), tuple(weights), tuple(labels), tuple(range(len(weights))), next_label)
 
 
 def unit(vectors: Floats) -> Floats:
@@ -297,8 +341,9 @@ def unit(vectors: Floats) -> Floats:
     return scaled
 
 
-def _most(config: ClusteringConfig, dimensions: int) -> int:
-    return max(1, min(config.max_speakers, STATE_BYTES // max(dimensions, 1)))
+def most_voices(dimensions: int) -> int:
+    """Return how many voices the state of a lane has room for."""
+    return max(1, STATE_BYTES // max(dimensions, 1))
 
 
 def _overlap(local: Local, one: int, other: int) -> bool:
@@ -311,7 +356,13 @@ def _overlap(local: Local, one: int, other: int) -> bool:
 
 def _with_new(voices: Voices, embedding: Floats, seconds: float) -> Voices:
     centroids = np.concatenate([voices.centroids.reshape(voices.count, len(embedding)), unit(embedding)[None]])
-    return Voices(centroids, (*voices.weights, round(seconds, 3)))
+    return Voices(
+        centroids,
+        (*voices.weights, round(seconds, 3)),
+        (*voices.labels, voices.next_label),
+        (*voices.same_as, voices.count),
+        voices.next_label + 1,
+    )
 
 
 def _nearer(voices: Voices, index: int, embedding: Floats, seconds: float, memory: float) -> Voices:
@@ -320,4 +371,4 @@ def _nearer(voices: Voices, index: int, embedding: Floats, seconds: float, memor
     centroids[index] = unit(centroids[index] * weight + unit(embedding) * seconds)
     weights = list(voices.weights)
     weights[index] = round(min(weight + seconds, memory), 3)
-    return Voices(centroids, tuple(weights))
+    return replace(voices, centroids=centroids, weights=tuple(weights))

@@ -43,6 +43,7 @@ GPU_BATCH = 32
 # What checkpoints of pyannote.audio hold besides weights. PyTorch loads nothing else: a checkpoint could run any code otherwise.
 CHECKPOINT_TYPES = [torch.torch_version.TorchVersion, Specifications, Problem, Resolution]
 LEAST_EMBEDDED_SECONDS = 0.25
+LONGEST = 60  # frames: two persons in a stretch of 1.2 s are told apart by other windows
 BRIDGE = 10  # frames: who is quiet for less than 200 ms goes on
 
 
@@ -101,13 +102,11 @@ class DiartEngine:
             waveforms = torch.from_numpy(audio)[:, None].to(self._device)
             scores = self._segmentation(waveforms).float().cpu().numpy()
         frames = [resampled(one, round(audio.shape[1] * FRAMES_PER_SECOND / RATE)) for one in scores]
-        runs = [runs_of(active_of(one, self._threshold), BRIDGE) for one in frames]
+        runs = [runs_of(active_of(one, self._threshold), BRIDGE, LONGEST) for one in frames]
         weights = [clean_of(active, self._clean_seconds)[0] for active, _ in runs]
         voices = self._voices(waveforms, weights)
         return [
-            Heard(
-                scores=np.where(active, one[:, list(owners)], 0.0).astype(np.float32), embeddings=own, owners=owners
-            )
+            Heard(scores=np.where(active, one[:, list(owners)], 0.0).astype(np.float32), embeddings=own, owners=owners)
             for one, (active, owners), own in zip(frames, runs, voices, strict=True)
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,9 @@ class Enrolled:
     similarity: float
 
 
-def recognise(voices: Voices, enrolled: Enrolled | None, labels: Sequence[str]) -> tuple[Identity, ...]:
-    """Return who of the speakers is an enrolled voice, most similar first; no voice is two speakers. ``labels`` are the speakers'."""
+def recognise(voices: Voices, enrolled: Enrolled | None, label: Callable[[int], str]) -> tuple[Identity, ...]:
+    """Return who of the speakers is an enrolled voice, most similar first; no voice is two speakers. ``label`` names
+    a speaker by the index of its voice."""
     if enrolled is None or not voices.count or not enrolled.names:
         return ()
     similarity = voices.centroids @ enrolled.embeddings.T
@@ -39,7 +40,7 @@ def recognise(voices: Voices, enrolled: Enrolled | None, labels: Sequence[str]) 
     settled: set[int] = set()
     for flat in order.tolist():
         speaker, voice = divmod(flat, len(enrolled.names))
-        if speaker in settled or voices.weights[speaker] < LEAST_SECONDS:
+        if speaker in settled or speaker not in voices.own or voices.weights[speaker] < LEAST_SECONDS:
             continue
         settled.add(speaker)  # its most similar voice decides
         value = float(similarity[speaker, voice])
@@ -48,7 +49,7 @@ def recognise(voices: Voices, enrolled: Enrolled | None, labels: Sequence[str]) 
         if value >= enrolled.similarity and is_clear and voice not in taken:
             taken.add(voice)
             name, role = enrolled.names[voice], enrolled.roles[voice]
-            found.append(Identity(speaker=labels[speaker], similarity=round(value, 4), name=name, role=role))
+            found.append(Identity(speaker=label(speaker), similarity=round(value, 4), name=name, role=role))
     return tuple(found)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.frozen import changed
 from pipeline.core.speakers import MIXED, UNBOUNDED, UNKNOWN, open_turn
-from pipeline.diarize.clustering import ClusteringConfig, Local, Voices, assign, from_bytes, persons, rounded, to_bytes
+from pipeline.diarize.clustering import ClusteringConfig, Local, Voices, assign, from_bytes, persons, settled, to_bytes
 from pipeline.diarize.enrolment import Enrolled, changes, recognise
 from pipeline.diarize.pending import Pending
 from pipeline.diarize.state import DiarizeState, forget, heard, listen
@@ -148,7 +148,8 @@ class DiarizeLogic:
             model=config.model if config is not None and state.is_heard else "",
             centroids=to_bytes(state.voices) if state.voices.count else None,
             weights=state.voices.weights,
-            first_label=state.first_label,
+            labels=state.voices.labels,
+            next_label=state.voices.next_label,
             heard_to=state.heard_to,
             failure=state.failure,
             identities=state.identities,
@@ -172,8 +173,9 @@ class DiarizeLogic:
         is_same = saved.model == self._config.model
         return changed(
             state,
-            voices=from_bytes(saved.centroids or b"", saved.weights) if is_same else Voices(),
-            first_label=saved.first_label + (0 if is_same else len(saved.weights)),
+            voices=from_bytes(saved.centroids or b"", saved.weights, saved.labels, saved.next_label)
+            if is_same
+            else Voices(next_label=saved.next_label),
             heard_to=saved.heard_to,
             audio_from=saved.heard_to,
             failure=saved.failure,
@@ -228,9 +230,7 @@ class DiarizeLogic:
         fresh = min(config.step, work.position - state.pending.start * FRAME) / RATE
         earlier = state.pending.earlier(local.active, end=work.position // FRAME, speakers=state.voices.count)
         voices, assignment = assign(state.voices, local, limits, step_seconds=fresh, earlier=earlier)
-        pending = state.pending.add(
-            scores, local.active, assignment, end=work.position // FRAME, speakers=voices.count
-        )
+        pending = state.pending.add(scores, local.active, assignment, end=work.position // FRAME, speakers=voices.count)
         return changed(state, voices=voices, pending=pending)
 
     def _settle(
@@ -240,7 +240,7 @@ class DiarizeLogic:
         assert self._config is not None
         end = until if state.end is None else min(until, state.end)
         pending = state.pending.up_to(-(-end // FRAME) if is_end else state.pending.end, state.voices.count)
-        rest, labels = pending.settle(until // FRAME + (1 if until % FRAME else 0))
+        rest, labels = pending.settle(-(-until // FRAME), state.voices.same_as)
         runs, fresh = extend(state.runs, labels, start=pending.start, is_end=is_end)
         turns = tuple(_turn(state, run, end) for run in fresh)
         position = until if position is None else position
@@ -254,12 +254,11 @@ class DiarizeLogic:
                 heard_to=max(end, state.heard_to),
                 pending=Pending(),
                 runs=(),
-                voices=rounded(state.voices),
+                voices=settled(state.voices),
             )
             watermark = end
         state = forget(state, window=self._config.window, position=position)
-        labels_of = [state.label(index) for index in range(state.voices.count)]
-        now = recognise(state.voices, self._config.enrolled, labels_of)
+        now = recognise(state.voices, self._config.enrolled, state.label)
         identities = changes(state.identities, now)
         if not turns and not identities and not is_end and watermark <= state.utterance_start:
             return Step(state)

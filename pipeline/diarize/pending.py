@@ -7,6 +7,7 @@ by how much speech stands behind an assignment, since a voice that has just begu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,10 +78,17 @@ class Pending:
             windows=np.pad(self.windows, (0, more)),
         )
 
-    def settle(self, end: int) -> tuple[Pending, Flags]:
-        """Return the frames from ``end`` on, and who speaks in those before: bool [frames, speakers + 1], the last column unknown."""
+    def settle(self, end: int, same_as: Sequence[int]) -> tuple[Pending, Flags]:
+        """Return the frames from ``end`` on, and who speaks in those before: bool [frames, speakers + 1], the last column unknown.
+
+        ``same_as`` is which speaker each has turned out to be.
+        """
         count = max(0, min(end, self.end) - self.start)
-        votes, windows = self.votes[:count], self.windows[:count]
+        votes, windows = self.votes[:count].copy(), self.windows[:count]
+        for speaker, other in enumerate(same_as):
+            if other != speaker and speaker < votes.shape[1]:
+                votes[:, other] += votes[:, speaker]
+                votes[:, speaker] = 0.0
         speakers = self.votes.shape[1]
         wanted = np.rint(self.heard[:count] / np.maximum(windows, 1.0)).astype(int)
         labels = np.zeros((count, speakers + 1), dtype=bool)

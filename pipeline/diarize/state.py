@@ -46,7 +46,6 @@ class DiarizeState:
     pending: Pending = field(default_factory=Pending)
     runs: tuple[Run, ...] = ()
     voices: Voices = field(default_factory=Voices)
-    first_label: int = 0
     failure: str = ""  # why the models could not hear the last window
     behind: tuple[Draft, ...] = ()  # what is written when the open utterance is closed
     identities: tuple[Identity, ...] = ()
@@ -63,7 +62,7 @@ class DiarizeState:
 
     def label(self, speaker: int) -> str:
         """Return the label of a voice by its index."""
-        return f"speaker_{self.first_label + speaker + 1}"
+        return f"speaker_{self.voices.labels[speaker]}"
 
 
 def listen(state: DiarizeState, record: CallSpeech, *, window: int, step: int) -> DiarizeState:

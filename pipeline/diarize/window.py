@@ -6,6 +6,7 @@ Time within a window is counted in frames of 20 ms, whatever the frames of the s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +61,11 @@ def clean_of(active: Flags, least_seconds: float) -> tuple[Flags, tuple[bool, ..
     return np.where(enough[None, :], alone, active), tuple(enough.tolist())
 
 
-def runs_of(active: Flags, bridge: int) -> tuple[Flags, tuple[int, ...]]:
+def runs_of(active: Flags, bridge: int, longest: int) -> tuple[Flags, tuple[int, ...]]:
     """Return the stretches in which one local speaker speaks, holes up to ``bridge`` frames within: bool [frames, runs], and whose.
 
-    A segmentation model that takes one person for another in the middle of a window does so from one stretch to the next.
+    Longer ones than ``longest`` frames are cut evenly: a segmentation model may take two persons for one, who can still be told apart
+    by their voices then.
     """
     columns: list[Flags] = []
     owners: list[int] = []
@@ -76,10 +78,12 @@ def runs_of(active: Flags, bridge: int) -> tuple[Flags, tuple[int, ...]]:
         number = np.cumsum(is_new) - 1
         for run in range(int(number[-1]) + 1):
             first, last = starts[number == run][0], ends[number == run][-1]
-            column = np.zeros(len(active), dtype=np.bool_)
-            column[first:last] = active[first:last, speaker]
-            columns.append(column)
-            owners.append(speaker)
+            cuts = np.linspace(first, last, max(1, round((last - first) / longest)) + 1).round().astype(int)
+            for begin, end in pairwise(cuts.tolist()):
+                column = np.zeros(len(active), dtype=np.bool_)
+                column[begin:end] = active[begin:end, speaker]
+                columns.append(column)
+                owners.append(speaker)
     found: Flags = np.stack(columns, axis=1) if columns else np.zeros((len(active), 0), dtype=np.bool_)
     return found, tuple(owners)
 

@@ -63,7 +63,7 @@ def feed_options(
     if model is not None and model not in offered_models:
         offered = ", ".join(offered_models)
         raise UsageError(f"--model {model} is not offered; settings asr.model and asr.models offer {offered}")
-    fewest, most = _speakers(speakers)
+    fewest, most = speaker_limits(speakers)
     return FeedOptions(
         roles=_roles(roles),
         language=language,
@@ -81,8 +81,11 @@ def feed_options(
     )
 
 
-def _speakers(text: str | None) -> tuple[int | None, int | None]:
-    """Return the fewest and the most speakers of a mixed leg; None, None where nothing is said. ``auto`` allows any number."""
+def speaker_limits(text: str | None) -> tuple[int | None, int | None]:
+    """Return the fewest and the most speakers of a mixed leg; None, None where nothing is said. ``auto`` allows any number.
+
+    Raises UsageError.
+    """
     if text is None:
         return None, None
     if text == AUTOMATIC:

@@ -15,7 +15,7 @@ import pytest
 import topics
 from pipeline import stages
 from pipeline.core.contract import StageSpec
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import DiarizeSettings, Settings
 from schemas import REPOSITORY_IDS, records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,9 +35,12 @@ SECTIONS = {"sink": "store"}  # a stage's section is called like the stage, but 
 METHODS = ("open", "plan", "apply", "snapshot", "restore")
 
 
+WITHOUT_TORCH = Settings(diarize=DiarizeSettings(engine="channel"))
+
+
 @cache
 def engine_of(name: str) -> Any:
-    return spec(name).make_engine(Settings())
+    return spec(name).make_engine(WITHOUT_TORCH)
 
 
 def spec(name: str) -> StageSpec[Any, Any, Any]:
@@ -128,7 +131,7 @@ def test_lane_state_has_a_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", stages.STREAM_STAGES)
 def test_logic_keeps_the_contract(name: str) -> None:
-    logic = spec(name).make_logic(Settings())
+    logic = spec(name).make_logic(WITHOUT_TORCH)
     assert logic.kinds
     assert logic.kinds.isdisjoint(logic.controls), "a kind is of a channel or of the call"
     for method in METHODS:
@@ -138,7 +141,9 @@ def test_logic_keeps_the_contract(name: str) -> None:
 @pytest.mark.parametrize("name", stages.STREAM_STAGES)
 def test_engine_is_in_its_room_where_the_stage_infers(name: str) -> None:
     engine = engine_of(name)
-    if engine is None:
+    if engine is None and spec(name).is_rarely_asked:  # tests/unit/diarize/test_engine.py has it loaded
+        assert find_spec(f"pipeline.{name}.engine") is not None
+    elif engine is None:
         assert find_spec(f"pipeline.{name}.engine") is None, (
             f"pipeline/{name}/engine.py is not wired in pipeline/{name}/stage.py"
         )
@@ -146,7 +151,9 @@ def test_engine_is_in_its_room_where_the_stage_infers(name: str) -> None:
         assert find_spec(f"pipeline.{name}.engine") is not None
         assert type(engine).__module__.startswith(f"pipeline.{name}.")
         assert callable(engine.infer)
-        assert callable(spec(name).make_logic(Settings()).abandon), "some audio may end the engine with the process"
+    if find_spec(f"pipeline.{name}.engine") is not None:
+        logic = spec(name).make_logic(WITHOUT_TORCH)
+        assert callable(logic.abandon), "some audio may end the engine with the process"
 
 
 def test_the_sink_reads_the_end_of_the_flow() -> None:

@@ -16,8 +16,8 @@ from pipeline.asr.hypothesis import AsrWork, Hypothesis
 from pipeline.asr.profiles import ModelProfile
 from pipeline.asr.state import RATE, AsrState
 from pipeline.bench.recordings import Recording
+from pipeline.bench.stage_run import run_of
 from pipeline.core.contract import Engine, Lane, LaneLogic, Snapshot, Step
-from pipeline.core.flow import CallFlow
 from pipeline.ingest.chunks import SAMPLE_BYTES
 from pipeline.ingest.decode import open_audio
 from pipeline.ingest.feed import FeedOptions, records
@@ -71,36 +71,6 @@ class Streamed:
     passes: int
     tokens: int
     cpu_seconds: float
-
-
-@dataclass(slots=True)
-class StageRun:
-    """One call in one stage."""
-
-    flow: CallFlow[Any, Any, Any]
-    engine: Engine[Any, Any] | None
-    offset: int = 0
-
-    def feed(self, record: Any) -> list[Any]:
-        """Return the outputs of the stage for one record. Raises PoisonError when the record cannot be used."""
-        self.offset += 1
-        steps = self.flow.feed(record, self.offset)
-        try:
-            work = next(steps)
-            while True:
-                if self.engine is None:
-                    raise AssertionError("a stage asks for inference and has no engine")
-                work = steps.send(self.engine.infer([work])[0])
-        except StopIteration as stop:
-            outputs: list[Any] = stop.value.outputs
-            return outputs
-
-
-def run_of(stage: str, logic: LaneLogic[Any, Any, Any], engine: Engine[Any, Any] | None, call_id: str) -> StageRun:
-    """Return one call in one stage, at its beginning."""
-    spec = stages.spec(stage)
-    flow = CallFlow(call_id=call_id, logic=logic, writes=spec.writes, writers=spec.writers, stage=stage)
-    return StageRun(flow, engine)
 
 
 def speech_of(recording: Recording, settings: Settings, engine: Engine[Any, Any]) -> tuple[FedSpeech, ...]:

@@ -147,7 +147,7 @@ def test_many_voices_speak() -> None:
 
 @pytest.mark.parametrize("name", make_calls.names())
 def test_voices_stay_within_the_trained_ranges(name: str) -> None:
-    voices = make_calls._voices(name, make_calls.SEED, make_calls._source(make_calls.SEED, name, "script"))
+    voices = make_calls._voices(name, make_calls.SEED, make_calls.source_of(make_calls.SEED, name, "script"))
     assert voices[0].name != voices[1].name
     pitches = {voice: pitch for _, voice, pitch in make_calls.VOICES}
     for voice in voices:

@@ -11,7 +11,8 @@ from pipeline.diarize.clustering import (
     Voices,
     assign,
     from_bytes,
-    rounded,
+    persons,
+    settled,
     to_bytes,
     unit,
 )
@@ -34,7 +35,12 @@ def window(*speakers: tuple[np.ndarray, int, int], clean: bool = True) -> Local:
         active[first:end, column] = True
     seconds = tuple(float((end - first) / 50) for _, first, end in speakers)
     voices = np.stack([voice for voice, _, _ in speakers]).astype(np.float32)
-    return Local(active, voices, seconds, (clean,) * len(speakers))
+    return Local(active, voices, seconds, (clean,) * len(speakers), tuple(range(len(speakers))))
+
+
+def known(*voices: np.ndarray, weights: tuple[float, ...]) -> Voices:  # type: ignore[type-arg]
+    count = len(voices)
+    return Voices(np.stack(voices), weights, tuple(range(1, count + 1)), tuple(range(count)), count + 1)
 
 
 def test_the_voices_of_the_tests_are_far_apart() -> None:
@@ -91,7 +97,7 @@ def test_too_little_speech_for_an_embedding_is_nobody() -> None:
 
 
 def test_what_earlier_windows_said_decides_between_two_that_are_as_near() -> None:
-    voices = Voices(np.stack([ANN, BOB]), (30.0, 30.0))
+    voices = known(ANN, BOB, weights=(30.0, 30.0))
     middle = unit(ANN + BOB * 1.01)
     earlier = np.array([[1.0, 0.0]], dtype=np.float32)
     config = replace(CONFIG, distance=0.5)
@@ -110,18 +116,60 @@ def test_a_long_call_gives_each_voice_one_label() -> None:
     assert max(voices.weights) <= CONFIG.memory_seconds
 
 
-def test_voices_come_back_as_they_were_rounded() -> None:
-    voices = Voices(np.stack([ANN, BOB]), (3.2, 8.0))
-    once = rounded(voices)
+def test_voices_come_back_as_they_were_settled() -> None:
+    voices = known(ANN, BOB, weights=(3.2, 8.0))
+    once = settled(voices)
     data = to_bytes(once)
     assert len(data) == 512
-    again = from_bytes(data, once.weights)
+    again = from_bytes(data, once.weights, once.labels, once.next_label)
     assert np.array_equal(again.centroids, once.centroids)
-    assert again.weights == voices.weights
+    assert (again.weights, again.labels, again.next_label) == (voices.weights, (1, 2), 3)
     assert float((once.centroids * voices.centroids).sum(axis=1).min()) > 0.999
-    assert rounded(Voices()).count == 0
-    with pytest.raises(ValueError, match="3 centroids"):
-        from_bytes(data, (1.0, 1.0, 1.0))
+    assert settled(Voices(next_label=4)).next_label == 4
+    with pytest.raises(ValueError, match="3 voices"):
+        from_bytes(data, (1.0, 1.0, 1.0), (1, 2, 3), 4)
+
+
+def test_a_voice_that_has_come_near_another_is_that_one_and_its_label_is_gone() -> None:
+    voices = known(ANN, blurred(ANN, 0.1, 1), BOB, weights=(9.0, 5.0, 9.0))
+    voices, found = assign(voices, window((BOB, 0, 100)), CONFIG, step_seconds=0.5)
+    assert voices.same_as == (0, 0, 2)
+    assert found.speakers == (2,)
+    kept = settled(voices)
+    assert (kept.labels, kept.next_label) == ((1, 3), 4)
+    voices, found = assign(kept, window((CAT, 0, 200)), CONFIG, step_seconds=0.5)
+    assert voices.labels == (1, 3, 4)
+
+
+def test_voices_are_not_merged_below_the_number_that_there_is() -> None:
+    voices = known(ANN, blurred(ANN, 0.1, 1), weights=(9.0, 5.0))
+    config = replace(CONFIG, min_speakers=2)
+    assert assign(voices, window((ANN, 0, 100)), config, step_seconds=0.5)[0].same_as == (0, 1)
+
+
+def test_runs_of_one_voice_are_one_person_and_others_are_not() -> None:
+    runs = window(
+        (ANN, 0, 60),
+        (blurred(ANN, 0.3, 1), 60, 120),
+        (BOB, 125, 190),
+        (blurred(BOB, 0.3, 2), 190, 245),
+    )
+    owners = (0, 0, 0, 1)  # the segmentation model has taken the beginning of the second person for the first
+    found, whose = persons(replace(runs, owners=owners), CONFIG)
+    assert whose == (0, 0, 1, 1)
+    assert found.seconds == pytest.approx((2.4, 2.4))
+
+
+def test_a_short_run_is_its_owners() -> None:
+    runs = replace(window((ANN, 0, 60), (BOB, 80, 150), (CAT, 160, 175)), owners=(0, 1, 1))
+    found, whose = persons(runs, CONFIG)
+    assert whose[2] == whose[1] != whose[0]
+    assert len(found.seconds) == 2
+
+
+def test_who_speaks_at_the_same_time_is_never_joined() -> None:
+    runs = window((ANN, 0, 100), (blurred(ANN, 0.1, 1), 40, 100))
+    assert persons(runs, CONFIG)[1] == (0, 1)
 
 
 def test_a_state_has_room_for_so_many_voices_of_a_large_model() -> None:

@@ -20,7 +20,15 @@ from schemas.records import Identity
 
 BASE = np.eye(8, dtype=np.float32)
 KNOWN = Enrolled(names=("Ann", "Bob"), roles=("agent", None), embeddings=BASE[:2], similarity=0.8)
-LABELS = ("speaker_1", "speaker_2", "speaker_3")
+
+
+def label(speaker: int) -> str:
+    return f"speaker_{speaker + 1}"
+
+
+def known(centroids: np.ndarray, weights: tuple[float, ...]) -> Voices:  # type: ignore[type-arg]
+    count = len(weights)
+    return Voices(centroids, weights, tuple(range(1, count + 1)), tuple(range(count)), count + 1)
 
 
 def near(index: int, amount: float) -> np.ndarray:  # type: ignore[type-arg]
@@ -28,8 +36,8 @@ def near(index: int, amount: float) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def test_who_is_near_enough_is_recognised() -> None:
-    voices = Voices(np.stack([near(1, 0.3), near(0, 0.2), near(2, 0.1)]), (9.0, 9.0, 9.0))
-    found = recognise(voices, KNOWN, LABELS)
+    voices = known(np.stack([near(1, 0.3), near(0, 0.2), near(2, 0.1)]), (9.0, 9.0, 9.0))
+    found = recognise(voices, KNOWN, label)
     assert [(one.speaker, one.name, one.role) for one in found] == [
         ("speaker_2", "Ann", "agent"),
         ("speaker_1", "Bob", None),
@@ -37,17 +45,17 @@ def test_who_is_near_enough_is_recognised() -> None:
 
 
 def test_who_is_far_or_has_hardly_spoken_is_not() -> None:
-    voices = Voices(np.stack([near(0, 2.0), near(1, 0.0)]), (9.0, 1.0))
-    assert recognise(voices, KNOWN, LABELS) == ()
-    assert recognise(voices, None, LABELS) == ()
+    voices = known(np.stack([near(0, 2.0), near(1, 0.0)]), (9.0, 1.0))
+    assert recognise(voices, KNOWN, label) == ()
+    assert recognise(voices, None, label) == ()
 
 
 def test_a_known_voice_is_one_speaker_and_two_as_near_are_nobody() -> None:
-    voices = Voices(np.stack([near(0, 0.3), near(0, 0.1)]), (9.0, 9.0))
-    assert [one.speaker for one in recognise(voices, KNOWN, LABELS)] == ["speaker_2"]
-    between = Voices(unit(BASE[:1] + BASE[1:2]), (9.0,))
+    voices = known(np.stack([near(0, 0.3), near(0, 0.1)]), (9.0, 9.0))
+    assert [one.speaker for one in recognise(voices, KNOWN, label)] == ["speaker_2"]
+    between = known(unit(BASE[:1] + BASE[1:2]), (9.0,))
     lax = Enrolled(names=KNOWN.names, roles=KNOWN.roles, embeddings=KNOWN.embeddings, similarity=0.5)
-    assert recognise(between, lax, LABELS) == ()
+    assert recognise(between, lax, label) == ()
 
 
 def test_only_what_has_changed_is_said() -> None:
@@ -104,7 +112,7 @@ class Loud:
         for work in batch:
             loud = np.abs(work.audio.reshape(-1, 320)).max(axis=1) > 0
             voice = BASE[int(np.abs(work.audio).max()) % 8]
-            results.append(Heard(scores=loud[:, None].astype(np.float32), embeddings=voice[None]))
+            results.append(Heard(scores=loud[:, None].astype(np.float32), embeddings=voice[None], owners=(0,)))
         return results
 
 

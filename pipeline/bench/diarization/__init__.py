@@ -1,0 +1,1 @@
+"""Who speaks when, measured: mono recordings with references, the vad and diarize stages, and the errors of their turns."""
