@@ -25,10 +25,11 @@ SEED = 7
 EXAMPLES, CHECKED_EXAMPLES = 16_000, 500
 
 EPILOG = """\
-A full run (45 min, 2 cores, 6 GB):  python -m pipeline.diarize.training all
-A trial of some minutes:             python -m pipeline.diarize.training all --folder .work/trial --examples 500 --checked 50 --steps 50
-Errors on your recordings and RTTM:  python -m pipeline.diarize.training evaluate --recordings FOLDER
-The better model ships:              python -m pipeline.diarize.training adopt
+A full run (1 h, 2 cores, 6 GB):       python -m pipeline.diarize.training all
+A trial of some minutes:               python -m pipeline.diarize.training all --folder .work/trial --examples 500 --checked 50 --steps 50
+Errors on your recordings and RTTM:    python -m pipeline.diarize.training evaluate --recordings FOLDER
+For programs that use pyannote.audio:  python -m pipeline.diarize.training export
+The better model ships:                python -m pipeline.diarize.training adopt
 
 What is there already is kept: voices, and shards of examples. Training starts from the beginning.
 Exit codes: 0 done, 1 failed or not better, 2 wrong usage, 3 a program or a file is missing, 4 a recording was refused, 130 interrupted.
