@@ -17,6 +17,7 @@ from pipeline.diarize.card import ENCODER, FOLDER
 from pipeline.diarize.training.plan import LEARNING_RATE, STEPS, Plan
 
 if TYPE_CHECKING:
+    from pipeline.diarize.training.errors import LocalErrors
     from pipeline.diarize.training.examples import Shard
 
 WORK = Path(".work/segmentation-training")
@@ -24,10 +25,11 @@ SEED = 7
 EXAMPLES, CHECKED_EXAMPLES = 16_000, 500
 
 EPILOG = """\
-A full run (45 min, 2 cores, 6 GB):  python -m pipeline.diarize.training all
-A trial of some minutes:             python -m pipeline.diarize.training all --folder .work/trial --examples 500 --checked 50 --steps 50
-Errors on your recordings and RTTM:  python -m pipeline.diarize.training evaluate --recordings FOLDER
-The better model ships:              python -m pipeline.diarize.training adopt
+A full run (1 h, 2 cores, 6 GB):       python -m pipeline.diarize.training all
+A trial of some minutes:               python -m pipeline.diarize.training all --folder .work/trial --examples 500 --checked 50 --steps 50
+Errors on your recordings and RTTM:    python -m pipeline.diarize.training evaluate --recordings FOLDER
+For programs that use pyannote.audio:  python -m pipeline.diarize.training export
+The better model ships:                python -m pipeline.diarize.training adopt
 
 What is there already is kept: voices, and shards of examples. Training starts from the beginning.
 Exit codes: 0 done, 1 failed or not better, 2 wrong usage, 3 a program or a file is missing, 4 a recording was refused, 130 interrupted.
@@ -72,8 +74,9 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Print the local errors of a head in windows of 5 s: of examples, or of recordings with RTTM."""
     from pipeline.diarize.training.evaluate import (
-        document_of,
+        compared,
         errors_in_recordings,
+        errors_of,
         load_head,
         table,
         write_evaluation,
@@ -81,12 +84,19 @@ def evaluate(options: argparse.Namespace) -> None:
 
     head = load_head(options.head or options.folder / "segmentation.pt")
     if options.recordings is None:
-        document = document_of(head, _checked(options.folder))
+        sets = _checked(options.folder)
+        document = compared(
+            lambda one, collar: {name: errors_of(one, shards, collar_seconds=collar) for name, shards in sets.items()},
+            head,
+        )
         write_evaluation(document, options.folder)
     else:
-        found = errors_in_recordings(head, FOLDER / ENCODER, options.recordings)
-        found["all"] = sum(found.values(), start=type(next(iter(found.values())))())
-        document = {name: errors.document() for name, errors in found.items()}
+        document = compared(
+            lambda one, collar: _with_sum(
+                errors_in_recordings(one, FOLDER / ENCODER, options.recordings, collar_seconds=collar)
+            ),
+            head,
+        )
     print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else table(document))
 
 
@@ -95,6 +105,18 @@ def adopt(options: argparse.Namespace) -> None:
     from pipeline.diarize.training.adopt import adopt as run
 
     _print(run(options.folder, _checked(options.folder), wheel=options.wheel))
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the head and the encoder as one checkpoint of pyannote.audio, segmentation.bin."""
+    from pipeline.diarize.training.evaluate import load_head
+    from pipeline.diarize.training.pyannote import export as run
+
+    run(
+        load_head(options.head or options.folder / "segmentation.pt"),
+        FOLDER / ENCODER,
+        options.folder / "segmentation.bin",
+    )
 
 
 def everything(options: argparse.Namespace) -> None:
@@ -109,6 +131,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "examples": examples,
     "train": train,
     "evaluate": evaluate,
+    "export": export,
     "adopt": adopt,
 }
 
@@ -134,18 +157,20 @@ def parser() -> argparse.ArgumentParser:
         help=f"the same in steps ({STEPS}): repeatable with one thread, whatever the machine's speed",
     )
     training.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="the highest (%(default)s)")
+    reading = argparse.ArgumentParser(add_help=False)
     showing = argparse.ArgumentParser(add_help=False)
-    showing.add_argument("--head", type=Path, help="(segmentation.pt in the folder)")
+    reading.add_argument("--head", type=Path, help="(segmentation.pt in the folder)")
     showing.add_argument("--recordings", type=Path, help="folder of .wav or .flac files with .rttm files beside them")
     showing.add_argument("--json", action="store_true", help="print one JSON document")
     adopting = argparse.ArgumentParser(add_help=False)
     adopting.add_argument("--wheel", type=Path, help="the wheel of resemblyzer 0.1.4 (downloaded by pip)")
     parents = {
-        "all": [common, drawing, making, training, showing],
+        "all": [common, drawing, making, training, reading, showing],
         "speech": [common, drawing],
         "examples": [common, drawing, making],
         "train": [common, drawing, training],
-        "evaluate": [common, showing],
+        "evaluate": [common, reading, showing],
+        "export": [common, reading],
         "adopt": [common, adopting],
     }
     root = argparse.ArgumentParser(
@@ -175,6 +200,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _with_sum(found: dict[str, LocalErrors]) -> dict[str, LocalErrors]:
+    return found | {"all": sum(found.values(), start=type(next(iter(found.values())))())}
 
 
 def _checked(folder: Path) -> dict[str, list[Shard]]:

@@ -21,12 +21,24 @@ WINDOW_SAMPLES, WINDOW_FRAMES = round(WINDOW_SECONDS * RATE), round(WINDOW_SECON
 
 ROOM_SHARE = 0.35  # noise that fades stands for the reflections of an office or a car
 ROOM_SECONDS, FADING_SECONDS, ROOM_LEVEL = (0.05, 0.25), (0.02, 0.08), (0.05, 0.25)
-NOISE_SHARE, NOISE_DB = 0.75, (25.0, 55.0)  # below an RMS of 0.1: -45 to -75 dBFS, quiet offices to bad lines
+NOISE_SHARE, NOISE_DB = 0.75, (18.0, 55.0)  # below an RMS of 0.1: -38 to -75 dBFS, quiet offices to bad lines
 COLOURED_SHARE, COLOUR = 0.5, (1.0, 0.9, 0.8, 0.6, 0.4)  # of the noise: duller than white
 HUM_SHARE, HUM_HERTZ, HUM_LEVEL = 0.05, (50, 60, 100, 120), (0.001, 0.01)  # of the mains and its first harmonic
 TONES_SHARE, TONES = 0.5, (1, 5)  # of windows without speech: signalling is nobody's voice
 TONE_HERTZ, TONE_LEVEL, TONE_SWITCHING_HERTZ, TONE_DUTY = (200, 900), (0.01, 0.08), (0.2, 3.0), (-1.0, 0.5)
-LEVEL_DB = (-14.0, 8.0)
+MUSIC_SHARE, NOTES, NOTE_SECONDS, NOTE_HERTZ = (
+    0.3,
+    (2, 5),
+    (0.12, 0.6),
+    (110, 880),
+)  # of windows without speech: waiting on hold
+BURST_SHARE, BURSTS, BURST_SECONDS, BURST_DB = (
+    0.3,
+    (1, 7),
+    (0.01, 0.4),
+    (8.0, 40.0),
+)  # breath, clicks, rustling, below an RMS of 0.1
+LEVEL_DB, LOUD_SHARE, LOUD_DB = (-14.0, 8.0), 0.05, (10.0, 18.0)  # the loud ones are clipped
 TELEPHONE_SHARE, MU_LAW_SHARE = 0.65, 0.6  # most calls; by the product's own G.711 and its own way from 8 to 16 kHz
 GAP_SHARE, GAP_LENGTH, GAP_START_SHARE = (
     0.15,
@@ -46,10 +58,16 @@ def on_a_line(samples: Floats, source: np.random.Generator, *, is_empty: bool = 
     if source.random() < HUM_SHARE:
         hum = np.sin(2 * np.pi * source.choice(HUM_HERTZ) * times / RATE).astype(np.float32)
         samples = samples + hum * source.uniform(*HUM_LEVEL)
-    if is_empty and source.random() < TONES_SHARE:
+    if source.random() < BURST_SHARE:
+        for _ in range(source.integers(*BURSTS)):
+            _burst(samples, source)
+    if is_empty and source.random() < MUSIC_SHARE:
+        samples = samples + _music(len(samples), source)
+    elif is_empty and source.random() < TONES_SHARE:
         for _ in range(source.integers(*TONES)):
             samples = samples + _tone(times / RATE, source)
-    samples = np.clip(samples * 10 ** (source.uniform(*LEVEL_DB) / 20), -1, 1)
+    level = source.uniform(*(LOUD_DB if source.random() < LOUD_SHARE else LEVEL_DB))
+    samples = np.clip(samples * 10 ** (level / 20), -1, 1)
     heard = _int16(samples)
     if source.random() < TELEPHONE_SHARE:
         heard = telephone(samples, source)
@@ -101,3 +119,36 @@ def _with_gap(heard: NDArray[np.int16], source: np.random.Generator) -> tuple[ND
 
 def _int16(samples: NDArray[Any]) -> NDArray[np.int16]:
     return (samples * 32767).astype(np.int16)
+
+
+def _burst(samples: Floats, source: np.random.Generator) -> None:
+    """Add a burst of noise that rises and fades, of any colour, in place."""
+    count = int(RATE * source.uniform(*BURST_SECONDS)) // 64 * 64 + 64  # a length that Fourier transforms are fast at
+    noise = source.normal(0, 1, count)
+    spectrum = np.fft.rfft(noise)
+    gains = np.interp(np.linspace(0, 5, len(spectrum)), np.arange(6), source.uniform(-30, 0, 6))
+    rise = source.uniform(0.02, 0.6)
+    place = np.linspace(0, 1, count)
+    shape = np.minimum(place / rise, (1 - place) / (1 - rise))
+    noise = np.fft.irfft(spectrum * 10 ** (gains / 20), count) * shape
+    noise *= 0.1 * 10 ** (-source.uniform(*BURST_DB) / 20) / (np.sqrt((noise**2).mean()) + 1e-9)
+    first = int(source.integers(0, max(1, len(samples) - count)))
+    samples[first : first + count] += noise[: len(samples) - first].astype(np.float32)
+
+
+def _music(count: int, source: np.random.Generator) -> Floats:
+    """Return chords of notes with harmonics, one after the other."""
+    samples = np.zeros(count)
+    harmonics = source.uniform(0, 1, 6) ** 2
+    beat = int(RATE * source.uniform(*NOTE_SECONDS))
+    low, high = NOTE_HERTZ
+    for first in range(0, count, beat):
+        length = min(count - first, int(beat * source.uniform(0.8, 2.0)))
+        seconds = np.arange(length) / RATE
+        fade = np.exp(-seconds * source.uniform(1, 6)) * np.minimum(1, seconds * 100)
+        for _ in range(source.integers(*NOTES)):
+            pitch = low * 2 ** (source.integers(0, int(12 * np.log2(high / low))) / 12)
+            for number, gain in enumerate(harmonics, start=1):
+                samples[first : first + length] += gain / number * fade * np.sin(2 * np.pi * pitch * number * seconds)
+    level = np.sqrt((samples**2).mean()) + 1e-9
+    return np.asarray(samples * (source.uniform(0.01, 0.1) / level), dtype=np.float32)

@@ -15,7 +15,7 @@ from pipeline.diarize.window import Flags
 class LocalErrors:
     """Frames of speech, counted once for each speaker, and of them those that were missed, were invented or went to another speaker.
 
-    Without a collar: the three add up to the diarization error of the windows.
+    The three add up to the diarization error of the windows.
     """
 
     missed: int = 0
@@ -50,11 +50,23 @@ class LocalErrors:
         return count / self.speech if self.speech else float("inf") if count else 0.0
 
 
-def local_errors(said: Flags, heard: Flags) -> LocalErrors:
+def beside_changes(said: Flags, frames: int) -> Flags:
+    """Return which frames are no nearer than ``frames`` to a place where somebody begins or ends: bool [frames]."""
+    away = np.ones(len(said), dtype=np.bool_)
+    for change in np.flatnonzero((said[1:] != said[:-1]).any(axis=1)) + 1:
+        away[max(0, change - frames) : change + frames] = False
+    return away
+
+
+def local_errors(said: Flags, heard: Flags, *, collar_frames: int = 0) -> LocalErrors:
     """Return the errors of a window: bool [frames, speakers] each, of any number of speakers.
 
+    Frames within ``collar_frames`` of a place where somebody begins or ends are left out: people put the ends of turns differently.
     Missed speech and false alarms do not depend on who is who, so the numbering with the most agreement has the fewest errors.
     """
+    if collar_frames:
+        counted = beside_changes(said, collar_frames)
+        said, heard = said[counted], heard[counted]
     reference, found = said.sum(axis=1), heard.sum(axis=1)
     together = said.T.astype(np.int64) @ heard.astype(np.int64)
     if together.shape[0] > together.shape[1]:

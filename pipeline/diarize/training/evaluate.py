@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from pipeline.core.errors import InputError, NotReadyError, UsageError
 from pipeline.diarize.encoder import SpeakerEncoder
 from pipeline.diarize.segmentation import Segmentation, SegmentationHead, members
 from pipeline.diarize.training.acoustics import WINDOW_FRAMES, WINDOW_SAMPLES
+from pipeline.diarize.training.baseline import OneSpeaker
 from pipeline.diarize.training.errors import LocalErrors, local_errors
 from pipeline.diarize.training.examples import Shard
 from pipeline.diarize.window import FRAME, FRAMES_PER_SECOND, RATE, Flags, Floats, active_of
 
 THRESHOLD = 0.5  # the default of diarize.threshold
+HOP_SECONDS = 1.0  # between the windows of a recording
+COLLAR_SECONDS = 0.25  # as NIST's evaluations of telephone speech left out
 BATCH = 50
 SUFFIXES = (".wav", ".flac")
 
@@ -40,8 +43,9 @@ def load_head(path: Path) -> SegmentationHead:
     return head
 
 
-def errors_of(head: nn.Module, shards: Sequence[Shard]) -> LocalErrors:
+def errors_of(head: nn.Module, shards: Sequence[Shard], *, collar_seconds: float = 0.0) -> LocalErrors:
     """Return the errors of examples."""
+    collar = round(collar_seconds * FRAMES_PER_SECOND)
     head.eval()
     total = LocalErrors()
     for shard in shards:
@@ -50,32 +54,37 @@ def errors_of(head: nn.Module, shards: Sequence[Shard]) -> LocalErrors:
             with torch.inference_mode():
                 scores = (head(torch.from_numpy(features)).exp() @ members()).numpy()
             for said, heard in zip(shard.active[first : first + BATCH], scores, strict=True):
-                total += local_errors(said, active_of(heard, THRESHOLD))
+                total += local_errors(said, active_of(heard, THRESHOLD), collar_frames=collar)
     return total
 
 
-def errors_in_recordings(head: SegmentationHead, encoder: Path, folder: Path) -> dict[str, LocalErrors]:
-    """Return the errors of every recording of a folder that has an RTTM file of the same name, over windows of 5 s side by side.
+def errors_in_recordings(
+    head: nn.Module, encoder: Path, folder: Path, *, hop_seconds: float = HOP_SECONDS, collar_seconds: float = 0.0
+) -> dict[str, LocalErrors]:
+    """Return the errors of every recording of a folder that has an RTTM file of the same name, over windows of 5 s.
 
-    Channels are mixed. Raises UsageError when there is no such recording, InputError naming one that cannot be used.
+    Channels are mixed; the last window is filled with zeros. Raises UsageError when there is no such recording, InputError naming one
+    that cannot be used.
     """
     model = Segmentation(SpeakerEncoder.load(encoder), head).eval()
+    hop, collar = round(hop_seconds * FRAMES_PER_SECOND), round(collar_seconds * FRAMES_PER_SECOND)
     found = {}
     for path in sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES):
         turns = path.with_suffix(".rttm")
         if not turns.exists():
             continue
         samples = _samples_of(path)
-        windows = math.ceil(len(samples) / WINDOW_SAMPLES)
-        samples = np.pad(samples, (0, windows * WINDOW_SAMPLES - len(samples)))
-        said = frames_of(turns.read_text(encoding="utf-8"), windows * WINDOW_FRAMES, name=turns.name)
+        windows = math.ceil(max(0, len(samples) - WINDOW_SAMPLES) / (hop * FRAME)) + 1
+        frames = (windows - 1) * hop + WINDOW_FRAMES
+        samples = np.pad(samples, (0, frames * FRAME - len(samples)))
+        said = frames_of(turns.read_text(encoding="utf-8"), frames, name=turns.name)
         total = LocalErrors()
-        for number in range(windows):
-            window = torch.from_numpy(samples[number * WINDOW_SAMPLES : (number + 1) * WINDOW_SAMPLES])
+        for first in range(0, windows * hop, hop):
+            window = torch.from_numpy(samples[first * FRAME :][:WINDOW_SAMPLES])
             with torch.inference_mode():
                 heard = model(window[None, None])[0].numpy()
-            part = said[number * WINDOW_FRAMES : (number + 1) * WINDOW_FRAMES]
-            total += local_errors(part[:, part.any(axis=0)], active_of(heard, THRESHOLD))
+            part = said[first : first + WINDOW_FRAMES]
+            total += local_errors(part[:, part.any(axis=0)], active_of(heard, THRESHOLD), collar_frames=collar)
         found[path.stem] = total
     if not found:
         raise UsageError(f"{folder} has no recording ({', '.join(SUFFIXES)}) with an .rttm file of the same name")
@@ -104,6 +113,19 @@ def frames_of(text: str, frames: int, *, name: str) -> Flags:
 def document_of(head: SegmentationHead, sets: Mapping[str, Sequence[Shard]]) -> dict[str, Any]:
     """Return the figures of sets of examples as JSON writes them."""
     return {name: errors_of(head, shards).document() for name, shards in sets.items()}
+
+
+def compared(errors: Callable[[nn.Module, float], dict[str, LocalErrors]], head: nn.Module) -> dict[str, Any]:
+    """Return the figures of a head with and without a collar, and those of `OneSpeaker`, as JSON writes them.
+
+    ``errors`` takes a head and a collar in seconds and returns the errors by name.
+    """
+    collar = f"collar {COLLAR_SECONDS:g} s"
+    found = errors(head, 0.0)
+    found |= {f"{name}, {collar}": one for name, one in errors(head, COLLAR_SECONDS).items()}
+    found |= {f"{name}, by energy alone": one for name, one in errors(OneSpeaker(), 0.0).items()}
+    found |= {f"{name}, by energy alone, {collar}": one for name, one in errors(OneSpeaker(), COLLAR_SECONDS).items()}
+    return {name: found[name].document() for name in sorted(found)}
 
 
 def table(document: Mapping[str, Mapping[str, Any]]) -> str:

@@ -19,28 +19,34 @@ import soxr
 from numpy.typing import NDArray
 
 from pipeline.diarize.training.acoustics import WINDOW_FRAMES, WINDOW_SAMPLES, on_a_line
+from pipeline.diarize.training.timbre import with_formants
 from pipeline.diarize.window import FRAME, FRAMES_PER_SECOND, RATE, Flags, Floats
 
 LOCAL_SPEAKERS = 3  # of `pipeline.diarize.segmentation`
-SPEAKER_SHARES = (0.03, 0.17, 0.66, 0.14)  # conversations of nobody, of one, two, three: two talk on a telephone line
+SPEAKER_SHARES = (0.05, 0.18, 0.60, 0.17)  # conversations of nobody, of one, two, three: two talk on a telephone line
 CONVERSATION_SAMPLES = WINDOW_SAMPLES + 8 * RATE
 FIRST_SECONDS = (0.0, 2.0)
 UTTERANCE_SECONDS, LEAST_UTTERANCE_SECONDS = (0.35, 2.6), 0.2
 SCALES = (0.6, 1.0, 2.2)  # of the utterances of a conversation: brisk talk, and explanations longer than a window
-SHORTEST_SECONDS, SHORTEST_SAMPLES = 0.3, 3_200
+SHORTEST_SECONDS, SHORTEST_SAMPLES = 0.3, 1_600
 TURN_SHARE = 0.8  # somebody else goes on, else the same speaker after a pause
 EARLY_SHARE, EARLY_SECONDS = 0.38, (0.1, 1.2)  # of those begin before the other has ended: enough overlap to learn it
 GAP_DEVIATION_SECONDS = 0.45  # of the gaps of the others, a folded normal distribution
 PAUSE_SECONDS = (0.1, 1.3)
-BACKCHANNEL_SHARE, BACKCHANNEL_SECONDS, BACKCHANNEL_SAMPLES = 0.12, (0.3, 0.9), 1_600  # "mhm" while the other speaks
+BACKCHANNEL_SHARE, BACKCHANNEL_SECONDS = 0.12, (0.3, 0.9)  # "mhm" while the other speaks
 
 ALIKE_SHARE = 0.12  # a further speaker has the first one's voice at another speed: near voices, as in a family
 ALIKE_SPEED, LEAST_DIFFERENCE = (0.80, 1.25), 0.12  # of the logarithms of their speeds: two semitones
 SPEED = (0.82, 1.22)  # of playing: changes pitch and formants, so that one voice makes many speakers
 TILT = (-0.45, 0.45)  # of a first-order filter
-LOWER_DB = (0.0, 8.0)  # a speaker is quieter than the loudest may be
+FORMANT_SHARE, FORMANTS = 0.6, (0.87, 1.15)  # of the speakers have another vocal tract than their voice
+# Nobody speaks like a machine: from one utterance to the next pitch (not the formants) and level move.
+PITCH_DEVIATION, LEVEL_DEVIATION_DB = 0.05, 2.0
+LOWER_DB = (0.0, 10.0)  # a speaker is quieter than the loudest may be
 EQUALIZER_DB, BANDS = (-4.0, 4.0), 6  # gains at evenly spaced frequencies: microphones and telephones
 RMS = 0.08  # -22 dBFS
+BABBLE_SHARE, BABBLE_SPEAKERS, BABBLE_DB = 0.08, (4, 8), (12.0, 32.0)  # other people in the room, below an RMS of 0.1
+TRANSFORMED = 2_048  # lengths that Fourier transforms are fast at
 RAMP_SAMPLES = 160  # 10 ms, at both ends of an utterance
 
 LOUD_QUANTILE, QUIETEST_DB = 0.9, -32.0  # frames that far below an utterance's loud ones are silent
@@ -69,6 +75,7 @@ class Speaker:
     def __init__(self, voices: Voices, source: np.random.Generator, voice: int | None = None) -> None:
         self.voice = int(source.choice(len(voices.speech), p=voices.shares)) if voice is None else voice
         self.speed = _speed(source, SPEED)
+        self._formants = source.uniform(*FORMANTS) if source.random() < FORMANT_SHARE else 1.0
         self._tilt = source.uniform(*TILT)
         self._gain = 10 ** (-source.uniform(*LOWER_DB) / 20)
         self._equalizer = source.uniform(*EQUALIZER_DB, BANDS)
@@ -77,18 +84,24 @@ class Speaker:
 
     def say(self, seconds: float) -> Floats:
         """Return a stretch of the voice's speech from anywhere, of the speaker's level; shorter where the voice has no more."""
-        count = int(seconds * RATE * self.speed) + 400
+        pitch = math.exp(self._source.normal(0, PITCH_DEVIATION))
+        gain = self._gain * 10 ** (self._source.normal(0, LEVEL_DEVIATION_DB) / 20)
+        speed = self.speed * pitch
+        count = int(seconds * RATE * speed) + 400
         start = int(self._source.integers(0, max(1, len(self._speech) - count)))
         samples = self._speech[start : start + count].astype(np.float32) / 32768
-        if abs(self.speed - 1) > 0.01:
-            samples = soxr.resample(samples, RATE * self.speed, RATE, quality="QQ")
+        if abs(speed - 1) > 0.01:
+            samples = soxr.resample(samples, RATE * speed, RATE, quality="QQ")
         samples = samples[: int(seconds * RATE)]
-        spectrum = np.fft.rfft(samples)
+        if self._formants != 1.0:
+            samples = with_formants(samples, self._formants / pitch)
+        length = -(-len(samples) // TRANSFORMED) * TRANSFORMED
+        spectrum = np.fft.rfft(samples, length)
         gains = np.interp(np.linspace(0, BANDS - 1, len(spectrum)), np.arange(BANDS), self._equalizer)
-        samples = np.fft.irfft(spectrum * 10 ** (gains / 20), len(samples)).astype(np.float32)
+        samples = np.fft.irfft(spectrum * 10 ** (gains / 20), length)[: len(samples)].astype(np.float32)
         samples = samples + self._tilt * np.concatenate([[0], samples[:-1]]).astype(np.float32)
         level = float(np.sqrt((samples**2).mean())) + 1e-6
-        return np.asarray(samples * (RMS / level) * self._gain, dtype=np.float32)
+        return np.asarray(samples * (RMS / level) * gain, dtype=np.float32)
 
     def differ_from(self, other: Speaker) -> None:
         """Speak at a speed that is clearly another's not."""
@@ -100,12 +113,13 @@ def draw_mixture(voices: Voices, source: np.random.Generator) -> Mixture:
     """Return a window of a conversation, as it is heard on a line."""
     count = int(source.choice(len(SPEAKER_SHARES), p=SPEAKER_SHARES))
     speakers = draw_speakers(voices, source, count)
-    conversation = Conversation(speakers, source)
+    first = int(source.integers(0, CONVERSATION_SAMPLES // FRAME - WINDOW_FRAMES))
+    conversation = Conversation(speakers, source, first)
     if speakers:
         conversation.hold()
-    first = int(source.integers(0, len(conversation.active) - WINDOW_FRAMES))
-    samples = conversation.samples[first * FRAME : first * FRAME + WINDOW_SAMPLES]
-    active = conversation.active[first : first + WINDOW_FRAMES]
+    samples, active = conversation.window()
+    if source.random() < BABBLE_SHARE:
+        samples = samples + babble(voices, source)
     heard, silenced = on_a_line(samples, source, is_empty=not speakers)
     if silenced:
         active = active.copy()
@@ -125,14 +139,30 @@ def draw_speakers(voices: Voices, source: np.random.Generator, count: int) -> li
     return speakers
 
 
-class Conversation:
-    """Samples, float32 [208000], and who speaks, bool [650, 3]; silent before `hold`."""
+def babble(voices: Voices, source: np.random.Generator) -> Floats:
+    """Return a window of people who talk all at once and far away, which is nobody's speech."""
+    samples = np.zeros(WINDOW_SAMPLES, dtype=np.float32)
+    for _ in range(source.integers(*BABBLE_SPEAKERS)):
+        spoken = Speaker(voices, source).say(WINDOW_SAMPLES / RATE)
+        samples[: len(spoken)] += spoken
+    level = float(np.sqrt((samples**2).mean())) + 1e-6
+    return np.asarray(samples * (0.1 * 10 ** (-source.uniform(*BABBLE_DB) / 20) / level), dtype=np.float32)
 
-    def __init__(self, speakers: Sequence[Speaker], source: np.random.Generator) -> None:
-        self.samples = np.zeros(CONVERSATION_SAMPLES, dtype=np.float32)
-        self.active = np.zeros((CONVERSATION_SAMPLES // FRAME, LOCAL_SPEAKERS), dtype=np.bool_)
+
+class Conversation:
+    """A conversation, silent before `hold`, of which only the window that begins with the frame ``first`` is rendered."""
+
+    def __init__(self, speakers: Sequence[Speaker], source: np.random.Generator, first: int) -> None:
+        self._first = first
+        self._samples = np.zeros(CONVERSATION_SAMPLES, dtype=np.float32)
+        self._active = np.zeros((CONVERSATION_SAMPLES // FRAME, LOCAL_SPEAKERS), dtype=np.bool_)
         self._speakers = speakers
         self._source = source
+
+    def window(self) -> tuple[Floats, Flags]:
+        """Return the window: float32 [80000], and who speaks in it, bool [250, 3]."""
+        frames = slice(self._first, self._first + WINDOW_FRAMES)
+        return self._samples[frames.start * FRAME : frames.stop * FRAME], self._active[frames]
 
     def hold(self) -> None:
         """Let the speakers, one or more, talk until the end."""
@@ -145,14 +175,8 @@ class Conversation:
             length = min(wanted, seconds - start - 0.05)
             if length < SHORTEST_SECONDS:
                 break
-            spoken = self._speakers[current].say(length)
-            first = int(start * FRAMES_PER_SECOND) * FRAME
-            spoken = spoken[: CONVERSATION_SAMPLES - first]
-            if len(spoken) < SHORTEST_SAMPLES:
-                break
-            ramp = np.minimum(1, np.arange(len(spoken)) / RAMP_SAMPLES)
-            self._place(np.asarray(spoken * ramp * ramp[::-1]), first, current)
-            end = start + len(spoken) / RATE
+            self._say(current, start, length)
+            end = start + length
             if len(self._speakers) > 1 and source.random() < BACKCHANNEL_SHARE:
                 self._backchannel(current, start, end)
             if len(self._speakers) > 1 and source.random() < TURN_SHARE:
@@ -172,15 +196,21 @@ class Conversation:
         other = self._other(current)
         length = self._source.uniform(*BACKCHANNEL_SECONDS)
         at = max(0, self._source.uniform(start, max(start + 0.01, end - length)))
-        first = int(at * FRAMES_PER_SECOND) * FRAME
-        spoken = self._speakers[other].say(length)[: CONVERSATION_SAMPLES - first]
-        if len(spoken) > BACKCHANNEL_SAMPLES:
-            self._place(spoken, first, other)
+        self._say(other, at, length)
 
-    def _place(self, spoken: NDArray[Any], first: int, speaker: int) -> None:
-        self.samples[first : first + len(spoken)] += spoken
+    def _say(self, speaker: int, start: float, seconds: float) -> None:
+        """Let somebody speak, where that reaches into the window."""
+        frame = int(start * FRAMES_PER_SECOND)
+        if start + seconds < self._first / FRAMES_PER_SECOND or frame > self._first + WINDOW_FRAMES:
+            return
+        spoken = self._speakers[speaker].say(seconds)[: CONVERSATION_SAMPLES - frame * FRAME]
+        if len(spoken) < SHORTEST_SAMPLES:
+            return
+        ramp = np.minimum(1, np.arange(len(spoken)) / RAMP_SAMPLES)
+        spoken = np.asarray(spoken * ramp * ramp[::-1], dtype=np.float32)
+        self._samples[frame * FRAME : frame * FRAME + len(spoken)] += spoken
         heard = speech_of(spoken)
-        self.active[first // FRAME : first // FRAME + len(heard), speaker] |= heard
+        self._active[frame : frame + len(heard), speaker] |= heard
 
     def _other(self, current: int) -> int:
         return int(self._source.choice([one for one in range(len(self._speakers)) if one != current]))

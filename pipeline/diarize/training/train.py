@@ -6,6 +6,7 @@ invariant training of deep models for speaker-independent multi-talker speech se
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -28,11 +29,12 @@ from pipeline.diarize.training.examples import Shard
 from pipeline.diarize.training.plan import Plan
 
 BATCH = 32
-WEIGHT_DECAY = 1e-3
+WEIGHT_DECAY = 1e-2
 MAX_GRADIENT_NORM = 1.0
 SCALED_EXAMPLES, LEAST_DEVIATION = 300, 1e-3  # examples that mean and deviation of the features are taken from
 EARLY_REPORTS, REPORT_STEPS = (20, 50), 100
 VALIDATION_EXAMPLES = 200  # on the way
+AVERAGING = 0.998  # the weights that are kept are a moving average of those of the last 500 steps or so
 SMOOTHING = 0.98  # of the loss that is reported
 WEIGHTS, TRAINING = "segmentation.pt", "training.json"
 
@@ -56,7 +58,7 @@ def permutation_invariant_loss(scores: Tensor, active: Tensor) -> Tensor:
 
 
 class Trainer:
-    """A head in training, with its optimizer. ``shards`` tell the scale of the features."""
+    """A head in training, with its optimizer, and ``averaged``, the moving average of it. ``shards`` tell the scale of the features."""
 
     def __init__(self, shards: Sequence[Shard], seed: int) -> None:
         torch.manual_seed(seed)
@@ -64,6 +66,8 @@ class Trainer:
         features = np.asarray(shards[0].features[:SCALED_EXAMPLES], dtype=np.float32).reshape(-1, FEATURES)
         self.head.mean.copy_(torch.from_numpy(features.mean(axis=0)))
         self.head.std.copy_(torch.from_numpy(features.std(axis=0) + LEAST_DEVIATION))
+        self.averaged = copy.deepcopy(self.head)
+        self._steps = 0
         self._optimizer = torch.optim.AdamW(self.head.parameters(), lr=0.0, weight_decay=WEIGHT_DECAY)
 
     def step(self, features: Tensor, active: Tensor, rate: float) -> float:
@@ -79,6 +83,11 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.head.parameters(), MAX_GRADIENT_NORM)
         self._optimizer.step()
+        self._steps += 1
+        share = min(AVERAGING, self._steps / (9 + self._steps))  # the first ones count for less and less
+        with torch.no_grad():
+            for average, weights in zip(self.averaged.parameters(), self.head.parameters(), strict=True):
+                average.lerp_(weights, 1 - share)
         return value
 
 
@@ -118,9 +127,9 @@ def train(shards: Sequence[Shard], validation: Sequence[Shard], folder: Path, pl
         elapsed = time.monotonic() - started
         if step % REPORT_STEPS == 0 or step in EARLY_REPORTS:
             done = f"step {step}, {elapsed / 60:.1f} min, {plan.progress(step, elapsed):.0%}"
-            yield f"{done}: loss {smoothed:.3f}, validation {errors_of(trainer.head, checked)}"
-    errors = errors_of(trainer.head, validation)
-    save_weights(folder / WEIGHTS, trainer.head.state_dict())
+            yield f"{done}: loss {smoothed:.3f}, validation {errors_of(trainer.averaged, checked)}"
+    errors = errors_of(trainer.averaged, validation)
+    save_weights(folder / WEIGHTS, trainer.averaged.state_dict())
     document = {
         "seed": plan.seed,
         "steps": step,

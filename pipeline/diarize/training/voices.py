@@ -40,19 +40,26 @@ FESTIVAL_PACKAGES = {
     "suo_fi_lj_diphone": "festvox-suopuhe-lj",
     "lp_diphone": "festvox-italp16k",
     "pc_diphone": "festvox-itapc16k",
+    "msu_ru_nsh_clunits": "festvox-ru",
 }
+# What a voice of festival speaks, where that is not English; units of recordings are found for words of its own language alone.
+FESTIVAL_LANGUAGES = {"msu_ru_nsh_clunits": "ru"}
 # Voices of festival whose speaker is one of flite's in the benchmark calls: kal16, awb, rms, slt. They stay out.
 BENCHMARK_SPEAKERS = ("kal_", "cmu_us_awb", "cmu_us_rms", "cmu_us_slt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """A voice of a program, and how much it is to say. ``share`` is how often it is drawn, relative to the others."""
+    """A voice of a program, and how much it is to say. ``share`` is how often it is drawn, relative to the others.
+
+    ``language`` is that of what it is given to say, see `pipeline.diarize.training.texts`.
+    """
 
     program: Program
     name: str
     seconds: float
     share: float = 1.0
+    language: str = "en"
 
     @property
     def file_name(self) -> str:
@@ -71,7 +78,16 @@ def _variant(number: int, variant: str) -> Voice:
 
 TRAINING: tuple[Voice, ...] = (
     # Six times as often, or four of five speakers would be espeak-ng, whose voices have one source and one set of formant tables.
-    *(Voice(program="festival", name=name, seconds=RECORDED_SECONDS, share=6.0) for name in FESTIVAL_PACKAGES),
+    *(
+        Voice(
+            program="festival",
+            name=name,
+            seconds=RECORDED_SECONDS,
+            share=6.0,
+            language=FESTIVAL_LANGUAGES.get(name, "en"),
+        )
+        for name in FESTIVAL_PACKAGES
+    ),
     *(_variant(number, variant) for number, variant in enumerate(VARIANTS)),
 )
 # The voices of `pipeline.bench.make_calls`: models are measured on speakers that they have not been trained on.

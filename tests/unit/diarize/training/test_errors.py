@@ -31,6 +31,13 @@ def test_counts(said: np.ndarray, heard: np.ndarray, counts: tuple[int, int, int
     assert (found.missed, found.false_alarm, found.confusion, found.speech) == counts
 
 
+def test_collar_leaves_out_what_is_near_a_change() -> None:
+    said, heard = flags("0011110000"), flags("0111111000")
+    assert local_errors(said, heard).false_alarm == 2
+    found = local_errors(said, heard, collar_frames=1)
+    assert (found.missed, found.false_alarm, found.speech) == (0, 0, 2)
+
+
 def test_sum_and_rate() -> None:
     total = LocalErrors(missed=1, speech=10) + LocalErrors(false_alarm=2, confusion=3, speech=10)
     assert total.rate == 0.3

@@ -15,10 +15,13 @@ pytest.importorskip("torchaudio")
 
 from pipeline.core.errors import InputError, NotReadyError, UsageError  # noqa: E402 - behind the check for torch
 from pipeline.diarize.card import ENCODER, FOLDER  # noqa: E402
-from pipeline.diarize.segmentation import SegmentationHead  # noqa: E402
+from pipeline.diarize.segmentation import TOGETHER, SegmentationHead, members  # noqa: E402
+from pipeline.diarize.training.baseline import OneSpeaker  # noqa: E402
 from pipeline.diarize.training.evaluate import (  # noqa: E402
+    compared,
     document_of,
     errors_in_recordings,
+    errors_of,
     frames_of,
     load_head,
     table,
@@ -35,7 +38,7 @@ def head() -> Any:
     head = SegmentationHead().eval()
     with torch.no_grad():
         head.out.weight.zero_()
-        head.out.bias.copy_(torch.tensor([0.0, 0, 9, 0, 0, 0, 0]))
+        head.out.bias.copy_(torch.tensor([0.0, 0, 9, 0, 0, 0, 0] * TOGETHER))
     return head
 
 
@@ -58,10 +61,13 @@ def test_recordings(head: Any, tmp_path: Path) -> None:
     (tmp_path / "call.rttm").write_text(
         ";; a comment\nSPEAKER call 1 1.0 3.0 <NA> <NA> ann <NA> <NA>\nSPEAKER call 1 3.0 2.0 <NA> <NA> bob <NA> <NA>\n"
     )
-    found = errors_in_recordings(head, FOLDER / ENCODER, tmp_path)
+    found = errors_in_recordings(head, FOLDER / ENCODER, tmp_path, hop_seconds=5.0)
     assert list(found) == ["call"]
     call = found["call"]
     assert (call.missed, call.false_alarm, call.confusion, call.speech) == (50, 300, 50, 250)
+    call = errors_in_recordings(head, FOLDER / ENCODER, tmp_path, hop_seconds=5.0, collar_seconds=0.2)["call"]
+    assert (call.missed, call.false_alarm, call.confusion, call.speech) == (30, 290, 40, 180)
+    assert errors_in_recordings(head, FOLDER / ENCODER, tmp_path)["call"].speech > 400  # windows overlap
 
 
 def test_recordings_that_cannot_be_used(head: Any, tmp_path: Path) -> None:
@@ -73,6 +79,27 @@ def test_recordings_that_cannot_be_used(head: Any, tmp_path: Path) -> None:
     (tmp_path / "call.wav").write_bytes(b"no sound")
     with pytest.raises(InputError, match=r"call\.wav: cannot be read"):
         errors_in_recordings(head, FOLDER / ENCODER, tmp_path)
+
+
+def test_energy_alone_hears_one_speaker_where_it_is_loud() -> None:
+    features = torch.full((1, 40, 552), -1.0)
+    features[:, 10:30, :40] = 1.0
+    scores = OneSpeaker()(features).exp()
+    assert scores.sum(dim=2).tolist()[0] == pytest.approx([1.0] * 40)
+    heard = scores @ members()
+    assert heard[0, :, 0].round().tolist() == [0.0] * 10 + [1.0] * 20 + [0.0] * 10
+    assert not heard[0, :, 1:].round().any()
+
+
+def test_comparison_has_every_row(head: Any, shards: list[Shard]) -> None:
+    document = compared(lambda one, collar: {"set": errors_of(one, shards, collar_seconds=collar)}, head)
+    assert list(document) == [
+        "set",
+        "set, by energy alone",
+        "set, by energy alone, collar 0.25 s",
+        "set, collar 0.25 s",
+    ]
+    assert document["set, collar 0.25 s"]["speech_frames"] < document["set"]["speech_frames"]
 
 
 def test_nobody_speaks(head: Any, shards: list[Shard]) -> None:

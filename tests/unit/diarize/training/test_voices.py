@@ -21,7 +21,7 @@ def test_nor_are_its_speakers_trained_on_in_another_program() -> None:
 def test_no_voice_is_there_twice() -> None:
     for voices in SETS.values():
         assert len({voice.file_name for voice in voices}) == len(voices)
-    assert len(TRAINING) == 74
+    assert len(TRAINING) == 75
     assert {voice.name for voice in TRAINING if voice.program == "festival"} == set(FESTIVAL_PACKAGES)
 
 
