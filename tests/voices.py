@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.diarize.clustering import ClusteringConfig
 from pipeline.diarize.logic import DiarizeConfig
-from pipeline.diarize.window import FRAME, DiarizeWork, Failure, Heard
+from pipeline.diarize.window import FRAME, DiarizeWork, Failure, Heard, runs_of
 from tests.fakes import Call, Said
 from tests.positions import place_of
 
@@ -18,19 +18,10 @@ DIARIZE = DiarizeConfig(
     model="scripted@1",
     window=32_000,
     step=8_000,
-    latency=12_800,
+    latency=20_800,
     threshold=0.5,
     clean_seconds=0.1,
-    clustering=ClusteringConfig(
-        distance=0.5,
-        distance_seconds=0.0,
-        distance_weight_seconds=0.0,
-        new_seconds=0.2,
-        first_seconds=0.1,
-        update_seconds=0.1,
-        run_seconds=0.1,
-        merge=0.0,
-    ),
+    clustering=ClusteringConfig(distance=0.3, distance_seconds=0.0, point_seconds=0.1, new_seconds=0.2),
 )
 
 
@@ -85,4 +76,5 @@ class ScriptedDiarizer:
             voices[local, DIMENSIONS - 1] = 0.1 * (work.position % 3)  # no two windows hear quite the same
         voices /= np.maximum(np.linalg.norm(voices, axis=1, keepdims=True), 1e-9)
         scores = np.stack(list(frames.values()), axis=1) if frames else np.zeros((count, 0), np.float32)
-        return Heard(scores=scores, embeddings=voices, owners=tuple(range(len(frames))))
+        runs, owners = runs_of(scores > 0.5, start=work.position // FRAME - count, bridge=4, longest=20)
+        return Heard(scores=runs.astype(np.float32), embeddings=voices[list(owners)], owners=owners)

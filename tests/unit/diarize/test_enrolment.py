@@ -22,13 +22,8 @@ BASE = np.eye(8, dtype=np.float32)
 KNOWN = Enrolled(names=("Ann", "Bob"), roles=("agent", None), embeddings=BASE[:2], similarity=0.8)
 
 
-def label(speaker: int) -> str:
-    return f"speaker_{speaker + 1}"
-
-
 def known(centroids: np.ndarray, weights: tuple[float, ...]) -> Voices:  # type: ignore[type-arg]
-    count = len(weights)
-    return Voices(centroids, weights, tuple(range(1, count + 1)), tuple(range(count)), count + 1)
+    return Voices(centroids, weights, tuple(range(1, len(weights) + 1)), len(weights) + 1)
 
 
 def near(index: int, amount: float) -> np.ndarray:  # type: ignore[type-arg]
@@ -37,7 +32,7 @@ def near(index: int, amount: float) -> np.ndarray:  # type: ignore[type-arg]
 
 def test_who_is_near_enough_is_recognised() -> None:
     voices = known(np.stack([near(1, 0.3), near(0, 0.2), near(2, 0.1)]), (9.0, 9.0, 9.0))
-    found = recognise(voices, KNOWN, label)
+    found = recognise(voices, KNOWN)
     assert [(one.speaker, one.name, one.role) for one in found] == [
         ("speaker_2", "Ann", "agent"),
         ("speaker_1", "Bob", None),
@@ -46,16 +41,16 @@ def test_who_is_near_enough_is_recognised() -> None:
 
 def test_who_is_far_or_has_hardly_spoken_is_not() -> None:
     voices = known(np.stack([near(0, 2.0), near(1, 0.0)]), (9.0, 1.0))
-    assert recognise(voices, KNOWN, label) == ()
-    assert recognise(voices, None, label) == ()
+    assert recognise(voices, KNOWN) == ()
+    assert recognise(voices, None) == ()
 
 
 def test_a_known_voice_is_one_speaker_and_two_as_near_are_nobody() -> None:
     voices = known(np.stack([near(0, 0.3), near(0, 0.1)]), (9.0, 9.0))
-    assert [one.speaker for one in recognise(voices, KNOWN, label)] == ["speaker_2"]
+    assert [one.speaker for one in recognise(voices, KNOWN)] == ["speaker_2"]
     between = known(unit(BASE[:1] + BASE[1:2]), (9.0,))
     lax = Enrolled(names=KNOWN.names, roles=KNOWN.roles, embeddings=KNOWN.embeddings, similarity=0.5)
-    assert recognise(between, lax, label) == ()
+    assert recognise(between, lax) == ()
 
 
 def test_only_what_has_changed_is_said() -> None:

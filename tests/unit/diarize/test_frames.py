@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.diarize.clustering import Assignment
 from pipeline.diarize.pending import Pending
 from pipeline.diarize.turns import BRIDGE, SHORTEST, Run, extend
-from pipeline.diarize.window import clean_of, joined_scores, resampled, runs_of
+from pipeline.diarize.window import clean_of, resampled, runs_of
 from tests.property.durable import BOUNDED
 
 
@@ -48,29 +48,29 @@ def test_scores_of_other_frames_are_interpolated_in_place(count: int) -> None:
 def test_windows_vote_and_the_trusted_ones_count_more() -> None:
     active = column((0, 100))[:, None]
     pending = Pending(start=0)
-    doubtful, sure = Assignment((1,), (0.2,)), Assignment((0,), (1.0,))
+    doubtful, sure = Assignment((2,), (0.2,)), Assignment((1,), (1.0,))
     scores = active.astype(np.float32)
     for assignment in (doubtful, doubtful, sure):
         pending = pending.add(scores, active, assignment, end=100, speakers=2)
-    rest, found = pending.settle(60, (0, 1))
+    rest, found = pending.settle(60)
     assert (rest.start, rest.end) == (60, 100)
     assert found[:, 0].all()
     assert not found[:, 1:].any()
 
 
 def test_frames_that_no_window_has_heard_are_unknown() -> None:
-    _, found = Pending(start=10).up_to(20, 1).settle(20, (0,))
+    _, found = Pending(start=10).up_to(20, 1).settle(20)
     assert found.tolist() == [[False, True]] * 10
 
 
 def test_overlap_needs_half_of_the_windows() -> None:
     both = np.stack([column((0, 100)), column((40, 60))], axis=1)
     one = np.stack([column((0, 100)), column()], axis=1)
-    assignment = Assignment((0, 1), (1.0, 1.0))
+    assignment = Assignment((1, 2), (1.0, 1.0))
     pending = Pending(start=0)
     for active in (both, both, one):
         pending = pending.add(active.astype(np.float32), active, assignment, end=100, speakers=2)
-    _, found = pending.settle(100, (0, 1))
+    _, found = pending.settle(100)
     assert np.array_equal(found[:, 1], column((40, 60)))
     assert np.array_equal(found[:, 0], column((0, 100)))
 
@@ -113,25 +113,14 @@ def test_runs_do_not_depend_on_where_frames_become_final(flags: list[list[bool]]
     assert runs_of(edges) == runs_of([0, len(table)])
 
 
-def test_votes_for_a_voice_that_turned_out_to_be_another_are_the_others() -> None:
-    active = column((0, 100))[:, None]
-    pending = Pending(start=0)
-    for speaker in (1, 1, 0):
-        pending = pending.add(active.astype(np.float32), active, Assignment((speaker,), (1.0,)), end=100, speakers=2)
-    _, found = pending.settle(100, (0, 0))
-    assert found[:, 0].all()
-    assert not found[:, 1:].any()
-
-
-def test_runs_are_the_stretches_of_each_local_speaker_cut_evenly() -> None:
+def test_runs_are_the_stretches_of_each_local_speaker_cut_where_all_windows_cut() -> None:
     active = np.stack([column((0, 20), (25, 60)), column((30, 95))], axis=1)
-    found, owners = runs_of(active, bridge=10, longest=40)
-    assert owners == (0, 0, 1, 1)
+    found, owners = runs_of(active, start=0, bridge=10, longest=40)
+    assert owners == (0, 0, 1)
     assert np.array_equal(found.any(axis=1), active.any(axis=1))
-    assert found.sum(axis=0).tolist() == [25, 30, 32, 33]
-    assert runs_of(np.zeros((100, 2), dtype=bool), bridge=10, longest=40)[1] == ()
-
-
-def test_the_score_of_a_person_is_that_of_its_runs() -> None:
-    scores = np.array([[0.9, 0.0, 0.2], [0.0, 0.8, 0.1]], dtype=np.float32)
-    assert joined_scores(scores, (0, 0, 1), 2).tolist() == pytest.approx(np.array([[0.9, 0.2], [0.8, 0.1]]))
+    assert [np.flatnonzero(run)[[0, -1]].tolist() for run in found.T] == [[0, 39], [40, 59], [30, 94]]
+    later, _ = runs_of(active[10:], start=10, bridge=10, longest=40)
+    assert {tuple((np.flatnonzero(run)[[0, -1]] + 10).tolist()) for run in later.T[1:]} == {
+        tuple(np.flatnonzero(run)[[0, -1]].tolist()) for run in found.T[1:]
+    }
+    assert runs_of(np.zeros((100, 2), dtype=bool), start=0, bridge=10, longest=40)[1] == ()

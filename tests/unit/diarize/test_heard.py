@@ -78,10 +78,10 @@ def test_labels_of_a_model_that_is_gone_are_not_used_again() -> None:
     lane.channel, lane.started = started.channels[0], started
     other = DiarizeLogic(replace(DIARIZE, model="scripted@2"))
     state = other.restore(lane, states[-1].logic or b"")
-    assert state.voices.count == 0
+    assert state.voices.speakers == ()
     assert state.voices.next_label == 3
     same = DiarizeLogic(DIARIZE).restore(lane, states[-1].logic or b"")
-    assert (same.voices.count, same.label(1)) == (2, "speaker_2")
+    assert (same.voices.speakers, same.voices.next_label) == ((1, 2), 3)
 
 
 def test_a_lane_that_began_without_models_stays_so() -> None:
