@@ -790,11 +790,12 @@ class DiarizeLane:
     Fields:
         engine: channel, or diart; a lane keeps the engine it began with.
         has_written: True once the channel's turn was published.
-        model: Models that the voices were heard by; centroids of others mean nothing.
-        centroids: Voices of the speakers so far: signed 8-bit integers, one vector after the other; null before any. Biometric data of customers.
-        weights: Seconds of speech behind each voice; as many as there are voices.
-        labels: Label of each voice: n is speaker_n.
-        next_label: Label of the next new voice; lower ones were given, some to voices that turned out to be others.
+        model: Models that the voices were heard by; points of others mean nothing.
+        dimensions: Of each point.
+        points: Voices heard so far: points of four bits a dimension, one after the other; null before any. Biometric data of customers.
+        weights: Seconds of speech behind each point; as many as there are points.
+        labels: Label of each point: n is speaker_n.
+        next_label: Label of the next new speaker; lower ones were given.
         heard_to: End of the audio of which everything is said, at 16 kHz.
         failure: Why the models cannot hear the call at the moment, as was said in degraded; empty when they can.
         identities: Speakers that were recognised as enrolled ones.
@@ -803,7 +804,8 @@ class DiarizeLane:
     engine: str
     has_written: bool
     model: str = ""
-    centroids: bytes | None = None
+    dimensions: int = 0
+    points: bytes | None = None
     weights: tuple[float, ...] = ()
     labels: tuple[int, ...] = ()
     next_label: int = 1
@@ -817,7 +819,8 @@ class DiarizeLane:
             "engine": self.engine,
             "has_written": self.has_written,
             "model": self.model,
-            "centroids": self.centroids,
+            "dimensions": self.dimensions,
+            "points": self.points,
             "weights": list(self.weights),
             "labels": list(self.labels),
             "next_label": self.next_label,
@@ -833,7 +836,8 @@ class DiarizeLane:
             engine=value["engine"],
             has_written=value["has_written"],
             model=value["model"],
-            centroids=value["centroids"],
+            dimensions=value["dimensions"],
+            points=value["points"],
             weights=tuple(value["weights"]),
             labels=tuple(value["labels"]),
             next_label=value["next_label"],

@@ -21,6 +21,7 @@ from pipeline.diarize.encoder import SpeakerEncoder
 from pipeline.diarize.loading import FoundModel
 from pipeline.diarize.segmentation import Segmentation
 from pipeline.diarize.window import (
+    FRAME,
     FRAMES_PER_SECOND,
     RATE,
     DiarizeWork,
@@ -102,7 +103,15 @@ class DiartEngine:
             waveforms = torch.from_numpy(audio)[:, None].to(self._device)
             scores = self._segmentation(waveforms).float().cpu().numpy()
         frames = [resampled(one, round(audio.shape[1] * FRAMES_PER_SECOND / RATE)) for one in scores]
-        runs = [runs_of(active_of(one, self._threshold), BRIDGE, LONGEST) for one in frames]
+        runs = [
+            runs_of(
+                active_of(one, self._threshold),
+                start=work.position // FRAME - len(one),
+                bridge=BRIDGE,
+                longest=LONGEST,
+            )
+            for one, work in zip(frames, batch, strict=True)
+        ]
         weights = [clean_of(active, self._clean_seconds)[0] for active, _ in runs]
         voices = self._voices(waveforms, weights)
         return [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.diarize.clustering import Voices
+from pipeline.diarize.clustering import Voices, label_of
 from pipeline.diarize.window import Floats
 from schemas.records import Identity
 
@@ -28,19 +28,18 @@ class Enrolled:
     similarity: float
 
 
-def recognise(voices: Voices, enrolled: Enrolled | None, label: Callable[[int], str]) -> tuple[Identity, ...]:
-    """Return who of the speakers is an enrolled voice, most similar first; no voice is two speakers. ``label`` names
-    a speaker by the index of its voice."""
-    if enrolled is None or not voices.count or not enrolled.names:
+def recognise(voices: Voices, enrolled: Enrolled | None) -> tuple[Identity, ...]:
+    """Return who of the speakers is an enrolled voice, most similar first; no voice is two speakers."""
+    labels = [label for label in voices.speakers if voices.seconds(label) >= LEAST_SECONDS]
+    if enrolled is None or not labels or not enrolled.names:
         return ()
-    similarity = voices.centroids @ enrolled.embeddings.T
+    similarity = np.stack([voices.centroid(label) for label in labels]) @ enrolled.embeddings.T
     found: list[Identity] = []
     taken: set[int] = set()
-    order = np.argsort(-similarity, axis=None, kind="stable")
     settled: set[int] = set()
-    for flat in order.tolist():
+    for flat in np.argsort(-similarity, axis=None, kind="stable").tolist():
         speaker, voice = divmod(flat, len(enrolled.names))
-        if speaker in settled or speaker not in voices.own or voices.weights[speaker] < LEAST_SECONDS:
+        if speaker in settled:
             continue
         settled.add(speaker)  # its most similar voice decides
         value = float(similarity[speaker, voice])
@@ -49,7 +48,7 @@ def recognise(voices: Voices, enrolled: Enrolled | None, label: Callable[[int], 
         if value >= enrolled.similarity and is_clear and voice not in taken:
             taken.add(voice)
             name, role = enrolled.names[voice], enrolled.roles[voice]
-            found.append(Identity(speaker=label(speaker), similarity=round(value, 4), name=name, role=role))
+            found.append(Identity(speaker=label_of(labels[speaker]), similarity=round(value, 4), name=name, role=role))
     return tuple(found)
 
 

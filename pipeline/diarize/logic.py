@@ -18,7 +18,17 @@ import numpy as np
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.frozen import changed
 from pipeline.core.speakers import MIXED, UNBOUNDED, UNKNOWN, open_turn
-from pipeline.diarize.clustering import ClusteringConfig, Local, Voices, assign, from_bytes, persons, settled, to_bytes
+from pipeline.diarize.clustering import (
+    ClusteringConfig,
+    Local,
+    Voices,
+    assign,
+    from_bytes,
+    label_of,
+    learn,
+    rounded,
+    to_bytes,
+)
 from pipeline.diarize.enrolment import Enrolled, changes, recognise
 from pipeline.diarize.pending import Pending
 from pipeline.diarize.state import DiarizeState, forget, heard, listen
@@ -32,12 +42,12 @@ from pipeline.diarize.window import (
     Heard,
     active_of,
     clean_of,
-    joined_scores,
 )
 from schemas.codec import decode_plain, encode_plain
 from schemas.records import CallSpeech, Degraded, DiarizeLane, Turn, Turns
 
 CHANNEL, DIART = "channel", "diart"
+EDGE = 25  # frames: what is said at the end of a window is heard better in the next
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +156,8 @@ class DiarizeLogic:
             engine=DIART if state.is_heard else CHANNEL,
             has_written=state.has_written,
             model=config.model if config is not None and state.is_heard else "",
-            centroids=to_bytes(state.voices) if state.voices.count else None,
+            dimensions=state.voices.points.shape[1],
+            points=to_bytes(state.voices) if state.voices.weights else None,
             weights=state.voices.weights,
             labels=state.voices.labels,
             next_label=state.voices.next_label,
@@ -173,11 +184,12 @@ class DiarizeLogic:
         is_same = saved.model == self._config.model
         return changed(
             state,
-            voices=from_bytes(saved.centroids or b"", saved.weights, saved.labels, saved.next_label)
+            voices=from_bytes(saved.points or b"", saved.dimensions, saved.weights, saved.labels, saved.next_label)
             if is_same
             else Voices(next_label=saved.next_label),
             heard_to=saved.heard_to,
             audio_from=saved.heard_to,
+            learned_to=-(-saved.heard_to // FRAME),
             failure=saved.failure,
             identities=saved.identities if is_same else (),
         )
@@ -225,13 +237,13 @@ class DiarizeLogic:
         active = active_of(result.scores, config.threshold)
         clean, is_clean = clean_of(active, config.clean_seconds)
         seconds = (clean.sum(axis=0) / FRAMES_PER_SECOND).tolist()
-        local, whose = persons(Local(active, result.embeddings, tuple(seconds), is_clean, result.owners), limits)
-        scores = joined_scores(result.scores, whose, len(local.seconds))
-        fresh = min(config.step, work.position - state.pending.start * FRAME) / RATE
-        earlier = state.pending.earlier(local.active, end=work.position // FRAME, speakers=state.voices.count)
-        voices, assignment = assign(state.voices, local, limits, step_seconds=fresh, earlier=earlier)
-        pending = state.pending.add(scores, local.active, assignment, end=work.position // FRAME, speakers=voices.count)
-        return changed(state, voices=voices, pending=pending)
+        local = Local(active, result.embeddings, tuple(seconds), is_clean, result.owners)
+        state = _learned(state, local, limits, work)
+        assignment = assign(state.voices, local, limits)
+        pending = state.pending.add(
+            result.scores, active, assignment, end=work.position // FRAME, speakers=state.voices.next_label - 1
+        )
+        return changed(state, pending=pending)
 
     def _settle(
         self, state: DiarizeState, until: int, *, is_end: bool, position: int | None = None
@@ -239,8 +251,8 @@ class DiarizeLogic:
         """Return the step that makes everything below ``until`` final; ``is_end``: the utterance ends there."""
         assert self._config is not None
         end = until if state.end is None else min(until, state.end)
-        pending = state.pending.up_to(-(-end // FRAME) if is_end else state.pending.end, state.voices.count)
-        rest, labels = pending.settle(-(-until // FRAME), state.voices.same_as)
+        pending = state.pending.up_to(-(-end // FRAME) if is_end else state.pending.end, state.voices.next_label - 1)
+        rest, labels = pending.settle(-(-until // FRAME))
         runs, fresh = extend(state.runs, labels, start=pending.start, is_end=is_end)
         turns = tuple(_turn(state, run, end) for run in fresh)
         position = until if position is None else position
@@ -254,11 +266,12 @@ class DiarizeLogic:
                 heard_to=max(end, state.heard_to),
                 pending=Pending(),
                 runs=(),
-                voices=settled(state.voices),
+                voices=rounded(state.voices),
+                learned_to=-(-end // FRAME),
             )
             watermark = end
         state = forget(state, window=self._config.window, position=position)
-        now = recognise(state.voices, self._config.enrolled, state.label)
+        now = recognise(state.voices, self._config.enrolled)
         identities = changes(state.identities, now)
         if not turns and not identities and not is_end and watermark <= state.utterance_start:
             return Step(state)
@@ -268,11 +281,29 @@ class DiarizeLogic:
         return Step(changed(state, identities=now), (draft,))
 
 
+def _learned(state: DiarizeState, local: Local, config: ClusteringConfig, work: DiarizeWork) -> DiarizeState:
+    """Return the state that has learned from the stretches of a window which it has not learned from and that are not at its edge."""
+    first = work.position // FRAME - len(local.active)
+    last = work.position // FRAME - (0 if work.is_final else EDGE)
+    spans = []
+    for one in range(len(local.seconds)):
+        frames = np.flatnonzero(local.active[:, one])
+        spans.append((first + int(frames[0]), first + int(frames[-1]) + 1, one))
+    voices, learned_to = state.voices, state.learned_to
+    for begin, end, one in sorted(spans):
+        is_new = begin >= state.learned_to and end <= last
+        is_enough = local.is_clean[one] and local.is_usable(one) and local.seconds[one] >= config.point_seconds
+        if is_new and is_enough:
+            voices = learn(voices, local.embeddings[one], local.seconds[one], config)
+            learned_to = max(learned_to, end)
+    return changed(state, voices=voices, learned_to=learned_to)
+
+
 def _turn(state: DiarizeState, run: Run, end: int) -> Turn:
     """Return the turn of a run, within the utterance."""
     first = max(run.start * FRAME, state.utterance_start)
     last = min(run.end * FRAME, end)
-    speaker = UNKNOWN if run.speaker < 0 else state.label(run.speaker)
+    speaker = UNKNOWN if run.speaker < 0 else label_of(run.speaker + 1)
     return Turn(speaker=speaker, start_sample=first // state.ratio, end_sample=max(last, first) // state.ratio)
 
 

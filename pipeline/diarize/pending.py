@@ -7,7 +7,6 @@ by how much speech stands behind an assignment, since a voice that has just begu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from pipeline.diarize.clustering import Assignment
 from pipeline.diarize.window import Flags, Floats
 
+FADING = 0.7  # of earlier votes: later windows have heard more, and know the voices better
 NO_VOTES: Floats = np.zeros((0, 0), dtype=np.float32)
 NO_SUMS: Floats = np.zeros(0, dtype=np.float32)
 
@@ -35,7 +35,8 @@ class Pending:
         return self.start + len(self.heard)
 
     def add(self, scores: Floats, active: Flags, assignment: Assignment, *, end: int, speakers: int) -> Pending:
-        """Return the frames with a window that ends at frame ``end``; ``speakers`` is how many the call has."""
+        """Return the frames with a window that ends at frame ``end``; ``speakers`` is how many labels were given: label n is
+        column n - 1."""
         first = max(self.start, end - len(scores))
         if end <= first:
             return self
@@ -45,25 +46,11 @@ class Pending:
         votes, heard, windows = grown.votes.copy(), grown.heard.copy(), grown.windows.copy()
         heard[rows] += active[part].sum(axis=1)
         windows[rows] += 1
-        for local, (speaker, trust) in enumerate(zip(assignment.speakers, assignment.trust, strict=True)):
-            if speaker is not None:
-                votes[rows, speaker] += scores[part, local] * active[part, local] * np.float32(trust)
+        votes[rows] *= FADING
+        for local, (label, trust) in enumerate(zip(assignment.labels, assignment.trust, strict=True)):
+            if label is not None:
+                votes[rows, label - 1] += scores[part, local] * active[part, local] * np.float32(trust)
         return Pending(start=self.start, votes=votes, heard=heard, windows=windows)
-
-    def earlier(self, active: Flags, *, end: int, speakers: int) -> Floats:
-        """Return the share of what each local speaker of a window says that earlier windows gave to each voice: [local, speakers]."""
-        shares = np.zeros((active.shape[1], speakers), dtype=np.float32)
-        first = max(self.start, end - len(active))
-        last = min(self.end, end)
-        if last <= first or not self.votes.shape[1]:
-            return shares
-        votes = self.votes[first - self.start : last - self.start]
-        seen = active[len(active) - (end - first) : len(active) - (end - last)]
-        given = seen.astype(np.float32).T @ votes
-        total = given.sum(axis=1, keepdims=True)
-        shares[:, : votes.shape[1]] = np.where(total > 0, given / np.maximum(total, 1e-9), 0.0)
-        covered: Floats = (seen.sum(axis=0) / np.maximum(active.sum(axis=0), 1)).astype(np.float32)
-        return shares * covered[:, None]
 
     def up_to(self, end: int, speakers: int) -> Pending:
         """Return the frames with those up to ``end``, of which nothing is known yet."""
@@ -78,17 +65,10 @@ class Pending:
             windows=np.pad(self.windows, (0, more)),
         )
 
-    def settle(self, end: int, same_as: Sequence[int]) -> tuple[Pending, Flags]:
-        """Return the frames from ``end`` on, and who speaks in those before: bool [frames, speakers + 1], the last column unknown.
-
-        ``same_as`` is which speaker each has turned out to be.
-        """
+    def settle(self, end: int) -> tuple[Pending, Flags]:
+        """Return the frames from ``end`` on, and who speaks in those before: bool [frames, speakers + 1], the last column unknown."""
         count = max(0, min(end, self.end) - self.start)
-        votes, windows = self.votes[:count].copy(), self.windows[:count]
-        for speaker, other in enumerate(same_as):
-            if other != speaker and speaker < votes.shape[1]:
-                votes[:, other] += votes[:, speaker]
-                votes[:, speaker] = 0.0
+        votes, windows = self.votes[:count], self.windows[:count]
         speakers = self.votes.shape[1]
         wanted = np.rint(self.heard[:count] / np.maximum(windows, 1.0)).astype(int)
         labels = np.zeros((count, speakers + 1), dtype=bool)

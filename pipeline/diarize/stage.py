@@ -74,7 +74,6 @@ def config_of(diarize: Any, model: str) -> DiarizeConfig:
         clustering=ClusteringConfig(
             distance=distances.distance if distance is None else distance,
             distance_seconds=distances.distance_seconds,
-            distance_weight_seconds=distances.distance_weight_seconds,
             min_speakers=diarize.min_speakers,
             max_speakers=diarize.max_speakers,
         ),

@@ -45,6 +45,7 @@ class DiarizeState:
     next_step: int = 0
     pending: Pending = field(default_factory=Pending)
     runs: tuple[Run, ...] = ()
+    learned_to: int = 0  # frame: voices were learned from what is before
     voices: Voices = field(default_factory=Voices)
     failure: str = ""  # why the models could not hear the last window
     behind: tuple[Draft, ...] = ()  # what is written when the open utterance is closed
@@ -59,10 +60,6 @@ class DiarizeState:
     def audio_end(self) -> int:
         """Return the position of the end of the received audio."""
         return self.audio_from + len(self.audio)
-
-    def label(self, speaker: int) -> str:
-        """Return the label of a voice by its index."""
-        return f"speaker_{self.voices.labels[speaker]}"
 
 
 def listen(state: DiarizeState, record: CallSpeech, *, window: int, step: int) -> DiarizeState:

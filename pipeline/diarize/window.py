@@ -61,11 +61,11 @@ def clean_of(active: Flags, least_seconds: float) -> tuple[Flags, tuple[bool, ..
     return np.where(enough[None, :], alone, active), tuple(enough.tolist())
 
 
-def runs_of(active: Flags, bridge: int, longest: int) -> tuple[Flags, tuple[int, ...]]:
+def runs_of(active: Flags, *, start: int, bridge: int, longest: int) -> tuple[Flags, tuple[int, ...]]:
     """Return the stretches in which one local speaker speaks, holes up to ``bridge`` frames within: bool [frames, runs], and whose.
 
-    Longer ones than ``longest`` frames are cut evenly: a segmentation model may take two persons for one, who can still be told apart
-    by their voices then.
+    They are cut at multiples of ``longest`` frames since the start of the call (``start`` is the frame at which the window begins), so
+    that windows cut alike: a segmentation model may take two persons for one, who can still be told apart by their voices then.
     """
     columns: list[Flags] = []
     owners: list[int] = []
@@ -77,23 +77,16 @@ def runs_of(active: Flags, bridge: int, longest: int) -> tuple[Flags, tuple[int,
         is_new = np.concatenate([[True], starts[1:] - ends[:-1] > bridge])
         number = np.cumsum(is_new) - 1
         for run in range(int(number[-1]) + 1):
-            first, last = starts[number == run][0], ends[number == run][-1]
-            cuts = np.linspace(first, last, max(1, round((last - first) / longest)) + 1).round().astype(int)
-            for begin, end in pairwise(cuts.tolist()):
+            first, last = int(starts[number == run][0]), int(ends[number == run][-1])
+            grid = range(-start % longest, len(active), longest)
+            inner = [at for at in grid if first + longest // 2 <= at <= last - longest // 2]
+            for begin, end in pairwise([first, *inner, last]):
                 column = np.zeros(len(active), dtype=np.bool_)
                 column[begin:end] = active[begin:end, speaker]
                 columns.append(column)
                 owners.append(speaker)
     found: Flags = np.stack(columns, axis=1) if columns else np.zeros((len(active), 0), dtype=np.bool_)
     return found, tuple(owners)
-
-
-def joined_scores(scores: Floats, whose: tuple[int, ...], count: int) -> Floats:
-    """Return the scores of persons, float32 [frames, count], of whose runs each score is the highest."""
-    found = np.zeros((len(scores), count), dtype=np.float32)
-    for run, person in enumerate(whose):
-        found[:, person] = np.maximum(found[:, person], scores[:, run])
-    return found
 
 
 def resampled(scores: Floats, frames: int) -> Floats:

@@ -57,6 +57,7 @@ for segmentation, embedding in ((hub, voices), (local, shipped)):
     alone = [engine.infer([one])[0] for one in work]
     together = engine.infer(work)
     found["heard"].append({
+        "owners": sorted({owner for one in alone for owner in one.owners}),
         "shapes": [[*one.scores.shape, *one.embeddings.shape] for one in alone],
         "is_same": all(np.allclose(a.scores, b.scores, atol=1e-4) for a, b in zip(alone, together)),
         "range": [float(min(one.scores.min() for one in alone if one.scores.size)), float(max(one.scores.max() for one in alone))],
@@ -119,10 +120,11 @@ def test_a_window_becomes_frames_and_voices(found: dict[str, Any]) -> None:
     for heard, dimensions in zip(found["heard"], (64, 256), strict=True):
         assert heard["is_same"]
         assert heard["batch"] == 1
+        assert set(heard["owners"]) <= {0, 1, 2}
         assert 0.0 <= heard["range"][0] <= heard["range"][1] <= 1.0
-        for frames, speakers, voices, size in heard["shapes"]:
+        for frames, runs, voices, size in heard["shapes"]:
             assert frames == 250
-            assert speakers == voices <= 3
+            assert runs == voices
             assert size in (1, dimensions)
         assert any(size == dimensions for *_, size in heard["shapes"])
 
