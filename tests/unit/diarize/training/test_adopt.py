@@ -82,7 +82,7 @@ def test_adopted_files_are_what_the_engine_loads(made: Path, published: Path, se
     assert isinstance(heard, Heard)
     assert heard.scores.shape == (250, len(heard.owners))
     assert set(heard.owners) <= {0, 1, 2}
-    assert heard.embeddings.shape == (3, 256)
+    assert heard.embeddings.shape == (len(heard.owners), 256)
 
     before = {path.name: path.read_bytes() for path in shipped.iterdir()}
     list(adopt(made, sets, shipped=shipped, wheel=published))
