@@ -44,6 +44,7 @@ class ClusteringConfig:
     min_speakers: int = 1
     max_speakers: int = 8
     eager: float = 0.6  # what limits are multiplied by while there are fewer speakers than there must be
+    third: float = 1.5  # the same for a third speaker and more: most calls have two
     steady: float = 0.8  # the same for two speakers that are known: labels do not come and go
 
     def limit(self, one: float, other: float) -> float:
@@ -268,7 +269,7 @@ def _is_two(node: _Node, voices: Voices, speakers: int, config: ClusteringConfig
     one, other = node.halves
     if min(one.weight, other.weight) < config.new_seconds:
         return False
-    ease = config.eager if speakers < config.min_speakers else 1.0
+    ease = config.eager if speakers < config.min_speakers else config.third if speakers >= 2 else 1.0
     names = [_names(half, voices) for half in node.halves]
     if names[0] and names[1] and names[0] != names[1]:
         ease *= config.steady
