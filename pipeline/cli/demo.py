@@ -63,6 +63,7 @@ def demo(
     base = settings_of(context)
     folder = base.work_folder / "demo"
     quick = {} if "compiler" in base.broker.model_fields_set else {"broker__compiler": "quick"}
+    quick["diarize__engine"] = "channel"  # its calls have one speaker a channel
     settings = settings_of(context, asr__model=model, runtime__work_folder=str(folder), **quick)
     root: Context = context.find_root().obj
     shipped = assets.calls()

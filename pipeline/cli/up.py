@@ -111,6 +111,10 @@ def bring_up(settings: Settings, stages: tuple[str, ...], *, workers: int, confi
             from pipeline.asr.engine import resolve_device
 
             resolve_device(settings.asr.device, settings.asr.compute_type)
+    if "diarize" in stages:
+        from pipeline.diarize.stage import SPEC
+
+        SPEC.make_logic(settings)  # finds the models, or says what is missing
     if "sink" in stages:
         open_store(settings.store.url.get_secret_value(), settings.work_folder).close()
     broker = EmbeddedBroker(settings) if settings.is_embedded else None
@@ -123,6 +127,7 @@ def bring_up(settings: Settings, stages: tuple[str, ...], *, workers: int, confi
         environment={
             "CALLSCRIBE_RUNTIME__WORK_FOLDER": str(settings.work_folder),
             "CALLSCRIBE_ASR__MODEL": str(model.resolve()) if model.is_dir() else settings.asr.model,
+            "CALLSCRIBE_DIARIZE__ENGINE": settings.diarize.engine,
         },
         config=config,
         has_started_broker=starts_broker,
