@@ -170,7 +170,7 @@ def _read(name: str, path: Path, files: list[Path]) -> Recording:
 
 def _document(file: Path) -> _Document:
     try:
-        return _Document.model_validate_json(_content(file))
+        return _Document.model_validate_json(content_of(file))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -191,11 +191,12 @@ def _by_channel(document: _Document) -> dict[int, tuple[Utterance, ...]]:
 
 
 def _text(file: Path) -> tuple[Utterance, ...]:
-    text = " ".join(_content(file).split())
+    text = " ".join(content_of(file).split())
     return (Utterance(start_seconds=None, end_seconds=None, text=text),) if text else ()
 
 
-def _content(file: Path) -> str:
+def content_of(file: Path) -> str:
+    """Return the text of a reference. Raises UsageError when it cannot be read, or is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:

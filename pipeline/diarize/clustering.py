@@ -75,8 +75,12 @@ class Voices:
 
     def centroid(self, label: int) -> Floats:
         """Return the voice of a speaker: float32 [dimensions], of length one."""
-        own = [index for index, one in enumerate(self.labels) if one == label]
-        return unit(np.asarray([self.weights[index] for index in own], dtype=np.float32) @ self.points[own])
+        return self.mean([index for index, own in enumerate(self.labels) if own == label])
+
+    def mean(self, members: Sequence[int]) -> Floats:
+        """Return the voice of some points: float32 [dimensions], of length one."""
+        weights = np.asarray([self.weights[index] for index in members], dtype=np.float32)
+        return unit(weights @ self.points[list(members)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,7 +197,7 @@ def _labelled(voices: Voices, config: ClusteringConfig) -> Voices:
     for at in sorted(speaking, key=lambda at: clusters[at]):
         if at not in given:
             given[at], next_label = next_label, next_label + 1
-    means = {at: _mean(voices, clusters[at]) for at in range(len(clusters))}
+    means = [voices.mean(cluster) for cluster in clusters]
     for at, cluster in enumerate(clusters):
         home = at if at in given else max(speaking, key=lambda other: float(means[other] @ means[at]))
         for index in cluster:
@@ -240,8 +244,7 @@ def _tree(voices: Voices) -> _Node:
     ]
     while len(nodes) > 1:
         means = np.stack([node.mean for node in nodes])
-        sizes = np.asarray([node.weight for node in nodes])
-        costs = sizes[:, None] * sizes[None, :] / (sizes[:, None] + sizes[None, :]) * (1.0 - means @ means.T)
+        costs = _costs([node.weight for node in nodes], means)
         costs[np.tril_indices(len(nodes))] = np.inf
         one, other = np.unravel_index(int(np.argmin(costs)), costs.shape)
         second = nodes.pop(int(other))
@@ -250,6 +253,15 @@ def _tree(voices: Voices) -> _Node:
             first.points + second.points, first.weight + second.weight, first.sum + second.sum, (first, second)
         )
     return nodes[0]
+
+
+def _costs(weights: Sequence[float], vectors: Floats) -> NDArray[np.float64]:
+    """Return what joining each pair adds to the sum of squares: float64 [count, count]."""
+    sizes = np.asarray(weights)
+    costs: NDArray[np.float64] = (
+        sizes[:, None] * sizes[None, :] / (sizes[:, None] + sizes[None, :]) * (1.0 - vectors @ vectors.T)
+    )
+    return costs
 
 
 def _difference(node: _Node) -> float:
@@ -287,9 +299,7 @@ def _names(node: _Node, voices: Voices) -> int:
 def _compressed(voices: Voices, config: ClusteringConfig) -> Voices:
     """Return the voices with as many points as there is room for: the nearest two of one label become their mean."""
     while len(voices.weights) > most_points(voices.points.shape[1]):
-        sizes = np.asarray(voices.weights)
-        distances = 1.0 - voices.points @ voices.points.T
-        costs = sizes[:, None] * sizes[None, :] / (sizes[:, None] + sizes[None, :]) * distances
+        costs = _costs(voices.weights, voices.points)
         labels = np.asarray(voices.labels)
         is_pair = np.triu(labels[:, None] == labels[None, :], k=1)
         if not is_pair.any():
@@ -301,11 +311,6 @@ def _compressed(voices: Voices, config: ClusteringConfig) -> Voices:
         del weights[other], own[other]
         voices = replace(voices, points=np.delete(points, other, axis=0), weights=tuple(weights), labels=tuple(own))
     return voices
-
-
-def _mean(voices: Voices, cluster: Sequence[int]) -> Floats:
-    weights = np.asarray([voices.weights[index] for index in cluster], dtype=np.float32)
-    return unit(weights @ voices.points[list(cluster)])
 
 
 def label_of(number: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import NotReadyError
-from pipeline.diarize.card import ENCODER, FOLDER, SEGMENTATION, SHIPPED, digest_of, shipped_card
+from pipeline.diarize.card import DIGEST_CHARACTERS, ENCODER, FOLDER, SEGMENTATION, SHIPPED, digest_of, shipped_card
 from pipeline.hub import unreachable
 
 EXTRA = ("torch", "torchaudio", "pyannote.audio", "diart")
@@ -56,9 +56,9 @@ def find_model(
     setting, the model and what is wrong. Never falls back to another model.
     """
     if name in ("", SHIPPED):
-        shipped_card()
+        digests = shipped_card().sha256
         path = FOLDER / (SEGMENTATION if kind == "segmentation" else ENCODER)
-        return FoundModel(name=SHIPPED, path=path, revision=f"{SHIPPED}@{digest_of(path)}")
+        return FoundModel(name=SHIPPED, path=path, revision=f"{SHIPPED}@{digests[path.name][:DIGEST_CHARACTERS]}")
     local = Path(name).expanduser()
     if local.is_dir():
         local = local / CHECKPOINT

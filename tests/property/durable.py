@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.core.errors import StaleStateError
 from pipeline.core.ids import CALL_CHANNEL
 from schemas.records import CallAnnotation, LaneState, Started
-from tests.fakes import CODEC, Call, Said, Stage, passed, run_chain, said, step
+from tests.fakes import CODEC, Call, Said, Stage, passed, run_chain, said, stages, step
 
 EXAMPLES = int(os.environ.get("CALLSCRIBE_TEST_EXAMPLES", "6"))  # 200 or more to hunt, drawn anew in each run
 
@@ -164,6 +164,24 @@ def crashes(most: int = 3) -> st.SearchStrategy[list[Crash]]:
         min_size=1,
         max_size=most,
     )
+
+
+def disturbed_chain(call: Call, data: st.DataObject, **configs: Any) -> tuple[Durable, ...]:
+    """Return vad, diarize, asr and assemble, in this order, after a call went through them with crashes in any order."""
+    chain = stages(call, **configs)
+    vad = Durable(chain["vad"], call.records())
+    diarize = Durable(chain["diarize"], vad.topic)
+    asr = Durable(chain["asr"], vad.topic, topic=diarize.topic)
+    workers = (vad, diarize, asr, Durable(chain["assemble"], diarize.topic))
+    moves = st.tuples(st.integers(0, 3), st.integers(1, 30), st.none() | st.floats(0, 1), st.sampled_from([0, 1, 9]))
+    for index, burst, share, lag in data.draw(st.lists(moves, max_size=25)):
+        workers[index].work(burst, share)
+        if share is not None:
+            workers[index].restart(lag)
+    while not all(worker.is_drained for worker in workers):
+        for worker in workers:
+            worker.drain(5)
+    return workers
 
 
 def disturbed(stage: Stage, log: Sequence[Any], schedule: Iterable[Crash]) -> Durable:

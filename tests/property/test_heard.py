@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from schemas.records import Hold, Interrupted
 from tests.fakes import CODEC, Call, Stage, outputs_of, run, run_chain, said, stages, step
-from tests.property.durable import BOUNDED, Crash, Durable, assert_same, by_lane, calls, crashes, once, undisturbed
+from tests.property.durable import (
+    BOUNDED,
+    Crash,
+    assert_same,
+    by_lane,
+    calls,
+    crashes,
+    disturbed_chain,
+    once,
+    undisturbed,
+)
 from tests.transcripts import speakers_of, transcript
 from tests.voices import DIARIZE, ScriptedDiarizer
 
@@ -66,20 +76,8 @@ def test_record_sizes_change_nothing(call: Call, size: float) -> None:
 @given(call=calls(controls=CONTROLS).map(mixed), data=st.data())
 def test_chain(call: Call, data: st.DataObject) -> None:
     """Where a watermark or an account stands among the segments depends on who is faster, what they say does not."""
-    chain = stages(call, **heard(call))
-    vad = Durable(chain["vad"], call.records())
-    worker = Durable(chain["diarize"], vad.topic)
-    asr = Durable(chain["asr"], vad.topic, topic=worker.topic)
-    assemble = Durable(chain["assemble"], worker.topic)
-    workers = (vad, worker, asr, assemble)
-    moves = st.tuples(st.integers(0, 3), st.integers(1, 30), st.none() | st.floats(0, 1), st.sampled_from([0, 1, 9]))
-    for index, burst, share, lag in data.draw(st.lists(moves, max_size=25)):
-        workers[index].work(burst, share)
-        if share is not None:
-            workers[index].restart(lag)
-    while not all(one.is_drained for one in workers):
-        for one in workers:
-            one.drain(5)
+    workers = disturbed_chain(call, data, **heard(call))
+    assemble = workers[-1]
     by_lane(assemble.topic)
     expected = run_chain(call, **heard(call)).segments
     assert transcript(once(assemble.topic)) == transcript(expected)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.records import Hold, Interrupted, Settings
 from tests.fakes import Call, run_chain, said, stages
-from tests.property.durable import BOUNDED, Crash, Durable, assert_same, by_lane, calls, crashes, undisturbed
+from tests.property.durable import BOUNDED, Crash, assert_same, by_lane, calls, crashes, disturbed_chain, undisturbed
 
 PLAIN = {0: said("one two three.", at=0.4), 1: said("four", at=1.0) + said("five six.", at=2.2)}
 
@@ -63,19 +63,7 @@ def test_between_any_two_effects(name: str) -> None:
 @BOUNDED
 @given(call=calls(controls=CONTROLS), data=st.data())
 def test_chain(call: Call, data: st.DataObject) -> None:
-    chain = stages(call)
-    vad = Durable(chain["vad"], call.records())
-    diarize = Durable(chain["diarize"], vad.topic)
-    asr = Durable(chain["asr"], vad.topic, topic=diarize.topic)
-    assemble = Durable(chain["assemble"], diarize.topic)
-    workers = (vad, diarize, asr, assemble)
-    moves = st.tuples(st.integers(0, 3), st.integers(1, 30), st.none() | st.floats(0, 1), st.sampled_from([0, 1, 9]))
-    for index, burst, share, lag in data.draw(st.lists(moves, max_size=25)):
-        workers[index].work(burst, share)
-        if share is not None:
-            workers[index].restart(lag)
-    while not all(worker.is_drained for worker in workers):
-        for worker in workers:
-            worker.drain(5)
+    workers = disturbed_chain(call, data)
+    assemble = workers[-1]
     assert by_lane(assemble.topic) == by_lane(run_chain(call).segments)
     assert [worker.committed for worker in workers] == [len(worker.log) for worker in workers]

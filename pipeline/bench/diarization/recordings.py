@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from pipeline.bench.diarization.spans import Span, merged
+from pipeline.bench.recordings import content_of
 from pipeline.core.errors import UsageError
 from pipeline.core.rttm import SpeakerTurn, read_rttm
 from pipeline.ingest.sources.files import recordings_of
@@ -137,7 +138,7 @@ def _turns(path: Path, folder: Path) -> tuple[SpeakerTurn, ...] | None:
 
 
 def _read(file: Path) -> tuple[SpeakerTurn, ...]:
-    return read_rttm(_content(file), name=str(file))
+    return read_rttm(content_of(file), name=str(file))
 
 
 def _words(file: Path) -> tuple[SpokenWord, ...]:
@@ -145,7 +146,7 @@ def _words(file: Path) -> tuple[SpokenWord, ...]:
     if not file.is_file():
         return ()
     try:
-        document = _Document.model_validate_json(_content(file))
+        document = _Document.model_validate_json(content_of(file))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -165,12 +166,3 @@ def _spread(utterance: _Utterance) -> tuple[SpokenWord, ...]:
         SpokenWord(speaker=utterance.speaker, start_seconds=start + low * step, end_seconds=start + high * step)
         for low, high in pairwise(edges)
     )
-
-
-def _content(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{file}: is not UTF-8") from None
