@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.diarize.clustering import ClusteringConfig
 from pipeline.diarize.logic import DiarizeConfig
+from pipeline.diarize.partition import ClusteringConfig
 from pipeline.diarize.window import FRAME, DiarizeWork, Failure, Heard, runs_of
 from tests.fakes import Call, Said
 from tests.positions import place_of

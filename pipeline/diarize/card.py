@@ -19,7 +19,7 @@ SEGMENTATION = "segmentation.pt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceDistances:
-    """What cosine distances of an embedding model mean; see `pipeline.diarize.clustering.ClusteringConfig`."""
+    """What cosine distances of an embedding model mean; see `pipeline.diarize.partition.ClusteringConfig`."""
 
     distance: float
     distance_seconds: float
@@ -28,7 +28,7 @@ class VoiceDistances:
 
 # Models whose distances somebody has measured or published; the others take the last one.
 DISTANCES: dict[str, VoiceDistances] = {
-    SHIPPED: VoiceDistances(distance=0.07, distance_seconds=0.22, enrolment_similarity=0.85),
+    SHIPPED: VoiceDistances(distance=0.075, distance_seconds=0.22, enrolment_similarity=0.85),
     # Cosine distances of ECAPA and ResNet encoders are wider: pyannote's pipelines cut at 0.7 (speaker-diarization-3.1), diart at 1.0.
     "": VoiceDistances(distance=0.5, distance_seconds=0.1, enrolment_similarity=0.5),
 }

@@ -1,10 +1,8 @@
 """Online clustering of voices, on arrays: who of the call's speakers is heard in a stretch of speech.
 
 What is known of a call's voices is a bounded set of points: each stretch of about a second is one, and when there are too many, the two
-that are nearest become their mean, as in BIRCH (T. Zhang, R. Ramakrishnan, M. Livny, 1996). Whenever a point is added, Ward's clustering
-(1963) joins them anew: a decision that was made on little speech is revised by what is said later. Two clusters stay apart that are
-farther from each other than voices of one person are, which depends on how much speech stands behind them: means of one second are
-three times as far apart as means of a minute. A label stays with the cluster that holds most of what was given it.
+that are nearest become their mean, as in BIRCH (T. Zhang, R. Ramakrishnan, M. Livny, 1996). Whenever a point is added, all are parted
+into speakers anew, see `pipeline.diarize.partition`. A label stays with the cluster that holds most of what was given it.
 
 Single centroids that learn as they go (diart's clustering, after J. M. Coria et al., ASRU 2021) were tried first: a voice that two people
 have spoken into once stays between them for the rest of the call.
@@ -15,72 +13,15 @@ Distances are cosine distances, 0 to 2. Lengths are seconds of speech.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pipeline.diarize.partition import ClusteringConfig, costs_of, partition
+from pipeline.diarize.points import Floats, Voices, most_points, unit
+
 Flags = NDArray[np.bool_]
-
-STATE_BYTES = 2_900  # for the points of a lane, half a byte per dimension
-MOST_POINTS = 24
-LEVELS = 7  # of four bits, on either side of zero
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusteringConfig:
-    """What an embedding model's distances mean, and how many speakers there may be.
-
-    Means of one voice from ``a`` and ``b`` seconds of speech are nearer than ``distance + distance_seconds * (1 / a + 1 / b)``.
-    """
-
-    distance: float
-    distance_seconds: float
-    point_seconds: float = 0.6  # stretches of less are no points
-    new_seconds: float = 2.0  # of speech before a cluster is a speaker
-    memory_seconds: float = 60.0  # the most that a point stands for
-    owner: float = 0.5  # how much the rest of what a local speaker says counts for one stretch of it
-    min_speakers: int = 1
-    max_speakers: int = 8
-    eager: float = 0.6  # what limits are multiplied by while there are fewer speakers than there must be
-    third: float = 1.5  # the same for a third speaker and more: most calls have two
-    steady: float = 0.8  # the same for two speakers that are known: labels do not come and go
-
-    def limit(self, one: float, other: float) -> float:
-        """Return the largest distance between means of so many seconds that may be one voice."""
-        return self.distance + self.distance_seconds * (1 / max(one, 0.1) + 1 / max(other, 0.1))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Voices:
-    """The voices of a lane as points: unit vectors, float32 [points, dimensions], the seconds of speech behind each, and its label.
-
-    Label n is speaker_n; ``next_label`` was given to nobody yet.
-    """
-
-    points: Floats = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
-    weights: tuple[float, ...] = ()
-    labels: tuple[int, ...] = ()
-    next_label: int = 1
-
-    @property
-    def speakers(self) -> tuple[int, ...]:
-        """Return the labels in use, in order."""
-        return tuple(sorted(set(self.labels)))
-
-    def seconds(self, label: int) -> float:
-        """Return how much speech is behind a speaker."""
-        return sum(weight for weight, own in zip(self.weights, self.labels, strict=True) if own == label)
-
-    def centroid(self, label: int) -> Floats:
-        """Return the voice of a speaker: float32 [dimensions], of length one."""
-        return self.mean([index for index, own in enumerate(self.labels) if own == label])
-
-    def mean(self, members: Sequence[int]) -> Floats:
-        """Return the voice of some points: float32 [dimensions], of length one."""
-        weights = np.asarray([self.weights[index] for index in members], dtype=np.float32)
-        return unit(weights @ self.points[list(members)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +118,7 @@ def _middle(local: Local, one: int) -> float:
 
 def _labelled(voices: Voices, config: ClusteringConfig) -> Voices:
     """Return the voices clustered anew. Clusters of little speech have the label of the nearest that is a speaker."""
-    clusters = _clusters(voices, config)
+    clusters = partition(voices, config)
     weight = [sum(voices.weights[index] for index in cluster) for cluster in clusters]
     order = sorted(range(len(clusters)), key=lambda at: (-weight[at], clusters[at]))
     speaking = [at for at in order if weight[at] >= config.new_seconds] or order[:1]
@@ -205,101 +146,10 @@ def _labelled(voices: Voices, config: ClusteringConfig) -> Voices:
     return replace(voices, labels=tuple(labels), next_label=next_label)
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
-    """Points that Ward's clustering has joined, and the two nodes they were before."""
-
-    points: list[int]
-    weight: float
-    sum: Floats
-    halves: tuple[_Node, _Node] | None = None
-
-    @property
-    def mean(self) -> Floats:
-        """Return the voice of the points."""
-        return unit(self.sum)
-
-
-def _clusters(voices: Voices, config: ClusteringConfig) -> list[list[int]]:
-    """Return the points of each speaker: the tree that Ward's clustering makes of all points, cut where both halves are voices.
-
-    The largest difference is cut first, as long as there may be more speakers.
-    """
-    leaves, open_nodes = list[_Node](), [_tree(voices)]
-    while open_nodes:
-        node = max(open_nodes, key=lambda one: (_difference(one), -one.points[0]))
-        open_nodes.remove(node)
-        speakers = len(leaves) + len(open_nodes) + 1
-        if node.halves is not None and speakers < config.max_speakers and _is_two(node, voices, speakers, config):
-            open_nodes += node.halves
-        else:
-            leaves.append(node)
-    return [sorted(node.points) for node in sorted(leaves, key=lambda one: min(one.points))]
-
-
-def _tree(voices: Voices) -> _Node:
-    """Return all points, joined pair by pair: the one first that adds least to the sum of squares."""
-    nodes = [
-        _Node([index], weight, voices.points[index] * np.float32(weight)) for index, weight in enumerate(voices.weights)
-    ]
-    while len(nodes) > 1:
-        means = np.stack([node.mean for node in nodes])
-        costs = _costs([node.weight for node in nodes], means)
-        costs[np.tril_indices(len(nodes))] = np.inf
-        one, other = np.unravel_index(int(np.argmin(costs)), costs.shape)
-        second = nodes.pop(int(other))
-        first = nodes[int(one)]
-        nodes[int(one)] = _Node(
-            first.points + second.points, first.weight + second.weight, first.sum + second.sum, (first, second)
-        )
-    return nodes[0]
-
-
-def _costs(weights: Sequence[float], vectors: Floats) -> NDArray[np.float64]:
-    """Return what joining each pair adds to the sum of squares: float64 [count, count]."""
-    sizes = np.asarray(weights)
-    costs: NDArray[np.float64] = (
-        sizes[:, None] * sizes[None, :] / (sizes[:, None] + sizes[None, :]) * (1.0 - vectors @ vectors.T)
-    )
-    return costs
-
-
-def _difference(node: _Node) -> float:
-    """Return what the halves of a node add to the sum of squares; 0 of a single point."""
-    if node.halves is None:
-        return 0.0
-    one, other = node.halves
-    return one.weight * other.weight / node.weight * float(1.0 - one.mean @ other.mean)
-
-
-def _is_two(node: _Node, voices: Voices, speakers: int, config: ClusteringConfig) -> bool:
-    """Return whether the halves of a node are two speakers: there is enough of both, and they are too far apart for one.
-
-    Two that have labels are kept apart more readily, and all where there are too few speakers.
-    """
-    assert node.halves is not None
-    one, other = node.halves
-    if min(one.weight, other.weight) < config.new_seconds:
-        return False
-    ease = config.eager if speakers < config.min_speakers else config.third if speakers >= 2 else 1.0
-    names = [_names(half, voices) for half in node.halves]
-    if names[0] and names[1] and names[0] != names[1]:
-        ease *= config.steady
-    return float(1.0 - one.mean @ other.mean) > ease * config.limit(one.weight, other.weight)
-
-
-def _names(node: _Node, voices: Voices) -> int:
-    """Return the label that most of a node has; 0 for none."""
-    weights: dict[int, float] = {}
-    for index in node.points:
-        weights[voices.labels[index]] = weights.get(voices.labels[index], 0.0) + voices.weights[index]
-    return max(weights, key=lambda label: (weights[label], -label))
-
-
 def _compressed(voices: Voices, config: ClusteringConfig) -> Voices:
     """Return the voices with as many points as there is room for: the nearest two of one label become their mean."""
     while len(voices.weights) > most_points(voices.points.shape[1]):
-        costs = _costs(voices.weights, voices.points)
+        costs = costs_of(voices.weights, voices.points)
         labels = np.asarray(voices.labels)
         is_pair = np.triu(labels[:, None] == labels[None, :], k=1)
         if not is_pair.any():
@@ -311,53 +161,3 @@ def _compressed(voices: Voices, config: ClusteringConfig) -> Voices:
         del weights[other], own[other]
         voices = replace(voices, points=np.delete(points, other, axis=0), weights=tuple(weights), labels=tuple(own))
     return voices
-
-
-def label_of(number: int) -> str:
-    """Return the name of a label in turns."""
-    return f"speaker_{number}"
-
-
-def most_points(dimensions: int) -> int:
-    """Return how many points the state of a lane has room for."""
-    return max(2, min(MOST_POINTS, 2 * STATE_BYTES // max(dimensions, 1)))
-
-
-def rounded(voices: Voices) -> Voices:
-    """Return the voices as they come back from `to_bytes` and `from_bytes`."""
-    return from_bytes(to_bytes(voices), voices.points.shape[1], voices.weights, voices.labels, voices.next_label)
-
-
-def to_bytes(voices: Voices) -> bytes:
-    """Return the points in four bits a dimension, the largest of each `LEVELS`, two dimensions a byte, one point after the other."""
-    if not voices.weights:
-        return b""
-    scale = LEVELS / np.maximum(np.abs(voices.points).max(axis=1, keepdims=True), 1e-12)
-    steps = (np.rint(voices.points * scale) + LEVELS + 1).astype(np.uint8)
-    if steps.shape[1] % 2:
-        steps = np.pad(steps, ((0, 0), (0, 1)))
-    data: bytes = (steps[:, ::2] << 4 | steps[:, 1::2]).astype(np.uint8).tobytes()
-    return data
-
-
-def from_bytes(
-    data: bytes, dimensions: int, weights: Sequence[float], labels: Sequence[int], next_label: int
-) -> Voices:
-    """Return the voices of `to_bytes`. Raises ValueError when the data are not so many points."""
-    if not weights:
-        return Voices(next_label=next_label)
-    width = (dimensions + 1) // 2
-    if not width or len(data) != width * len(weights) or len(labels) != len(weights):
-        raise ValueError(
-            f"{len(data)} bytes and {len(labels)} labels are not {len(weights)} points of {dimensions} dimensions"
-        )
-    pairs = np.frombuffer(data, dtype=np.uint8).reshape(len(weights), width)
-    steps = np.stack([pairs >> 4, pairs & 0xF], axis=2).reshape(len(weights), -1)[:, :dimensions]
-    return Voices(unit(steps.astype(np.float32) - (LEVELS + 1)), tuple(weights), tuple(labels), next_label)
-
-
-def unit(vectors: Floats) -> Floats:
-    """Return vectors, float32 [..., dimensions], at length one; zeros stay."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Floats = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.contract import Engine
 from pipeline.core.errors import FailedError, InputError
-from pipeline.diarize.clustering import unit
+from pipeline.diarize.points import unit
 from pipeline.diarize.voiceprints import Voiceprint
 from pipeline.diarize.window import (
     FRAMES_PER_SECOND,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.diarize.clustering import Voices, label_of
+from pipeline.diarize.points import Voices, label_of
 from pipeline.diarize.window import Floats
 from schemas.records import Identity
 

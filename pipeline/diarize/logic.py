@@ -18,19 +18,11 @@ import numpy as np
 from pipeline.core.contract import Draft, Lane, Snapshot, Step
 from pipeline.core.frozen import changed
 from pipeline.core.speakers import MIXED, UNBOUNDED, UNKNOWN, open_turn
-from pipeline.diarize.clustering import (
-    ClusteringConfig,
-    Local,
-    Voices,
-    assign,
-    from_bytes,
-    label_of,
-    learn,
-    rounded,
-    to_bytes,
-)
+from pipeline.diarize.clustering import Local, assign, learn
 from pipeline.diarize.enrolment import Enrolled, changes, recognise
+from pipeline.diarize.partition import ClusteringConfig
 from pipeline.diarize.pending import Pending
+from pipeline.diarize.points import Voices, from_bytes, label_of, rounded, to_bytes
 from pipeline.diarize.state import DiarizeState, forget, heard, listen
 from pipeline.diarize.turns import Run, extend
 from pipeline.diarize.window import (

@@ -9,10 +9,10 @@ from typing import Any
 from pipeline.core.contract import StageSpec
 from pipeline.core.errors import UsageError
 from pipeline.diarize.card import distances_of
-from pipeline.diarize.clustering import ClusteringConfig
 from pipeline.diarize.enrolment import Enrolled
 from pipeline.diarize.loading import FoundModel, check_extra, find_model, missing_extra
 from pipeline.diarize.logic import CHANNEL, DIART, DiarizeConfig, DiarizeLogic
+from pipeline.diarize.partition import ClusteringConfig
 from pipeline.diarize.voiceprints import read_voiceprints
 from pipeline.diarize.window import FRAME, RATE
 from schemas.records import CallAnnotation, CallSpeech

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pipeline.core.contract import Draft
 from pipeline.core.errors import PoisonError
 from pipeline.core.frozen import changed
-from pipeline.diarize.clustering import Voices
 from pipeline.diarize.pending import Pending
+from pipeline.diarize.points import Voices
 from pipeline.diarize.turns import Run
 from pipeline.diarize.window import FRAME, RATE
 from schemas.records import CallSpeech, Identity, Turn

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import NotReadyError, UsageError
-from pipeline.diarize.clustering import unit
 from pipeline.diarize.enrolment import Enrolled
+from pipeline.diarize.points import unit
 from pipeline.diarize.window import Floats
 
 NAME = re.compile(r"[\w .'-]{1,64}")

@@ -6,18 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.diarize.clustering import (
-    ClusteringConfig,
-    Local,
-    Voices,
-    assign,
-    from_bytes,
-    learn,
-    most_points,
-    rounded,
-    to_bytes,
-    unit,
-)
+from pipeline.diarize.clustering import Local, assign, learn
+from pipeline.diarize.partition import ClusteringConfig
+from pipeline.diarize.points import Voices, from_bytes, most_points, rounded, to_bytes, unit
 
 CONFIG = ClusteringConfig(distance=0.075, distance_seconds=0.22)
 FRAMES = 250

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.core.errors import FailedError, InputError, NotReadyError, UsageError
 from pipeline.diarize import voiceprints
-from pipeline.diarize.clustering import Voices, unit
 from pipeline.diarize.enrolling import enrol
 from pipeline.diarize.enrolment import Enrolled, changes, recognise
+from pipeline.diarize.points import Voices, unit
 from pipeline.diarize.voiceprints import Voiceprint
 from pipeline.diarize.window import DiarizeWork, Failure, Heard
 from schemas.records import Identity
