@@ -52,8 +52,9 @@ class DiartEngine:
     """Loaded models. ``infer`` may run on several threads.
 
     On a CPU every window is heard alone, so that company changes nothing; on a GPU up to `GPU_BATCH` go together. What the models
-    raise is answered by a `Failure`, of the window that they raised it for. Raises NotReadyError when a model cannot be loaded, or does
-    not hear windows of ``window_seconds``.
+    raise is answered by a `Failure`, of the window that they raised it for. Stretches that end before the last ``recent_seconds`` of a
+    window are not embedded: who spoke there is decided. Raises NotReadyError when a model cannot be loaded, or does not hear windows of
+    ``window_seconds``.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class DiartEngine:
         window_seconds: float,
         threshold: float,
         clean_seconds: float,
+        recent_seconds: float,
         device: str = "cpu",
         threads: int = 1,
     ) -> None:
         self._device = torch.device(device)
         self._threshold = threshold
         self._clean_seconds = clean_seconds
+        self._recent = round(recent_seconds * FRAMES_PER_SECOND)
         self._failures = 0
         self.threads = threads
         torch.set_num_threads(1)  # windows of several calls are heard at the same time instead
@@ -112,7 +115,7 @@ class DiartEngine:
             )
             for one, work in zip(frames, batch, strict=True)
         ]
-        weights = [clean_of(active, self._clean_seconds)[0] for active, _ in runs]
+        weights = [clean_of(active, self._clean_seconds)[0] & active[-self._recent :].any(axis=0) for active, _ in runs]
         voices = self._voices(waveforms, weights)
         return [
             Heard(scores=np.where(active, one[:, list(owners)], 0.0).astype(np.float32), embeddings=own, owners=owners)

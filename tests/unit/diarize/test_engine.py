@@ -38,6 +38,8 @@ cached = folder / "hub" / "models--organisation--segmentation"
 (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
 (cached / "snapshots" / ("0" * 40) / "pytorch_model.bin").write_bytes((folder / "segmentation.bin").read_bytes())
 
+import torch
+
 from pipeline.diarize.engine import DiartEngine
 
 local = find_model(str(folder / "segmentation.bin"), "segmentation")
@@ -46,7 +48,7 @@ voices = find_model(str(folder / "voices"), "embedding")
 shipped = find_model("", "embedding")
 found = {"revisions": [local.revision, hub.revision, voices.revision, shipped.revision]}
 
-options = {"window_seconds": 5.0, "threshold": 0.3, "clean_seconds": 0.4}
+options = {"window_seconds": 5.0, "threshold": 0.3, "clean_seconds": 0.4, "recent_seconds": 5.0}
 work = [
     DiarizeWork(audio=np.random.default_rng(seed).normal(0, 3000, 80_000).astype(np.int16), position=80_000)
     for seed in range(3)
@@ -63,6 +65,14 @@ for segmentation, embedding in ((hub, voices), (local, shipped)):
         "range": [float(min(one.scores.min() for one in alone if one.scores.size)), float(max(one.scores.max() for one in alone))],
         "batch": engine.max_batch,
     })
+
+engine = DiartEngine(local, shipped, **options | {"recent_seconds": 1.0})
+engine._segmentation = lambda waveforms: torch.full((len(waveforms), 250, 1), 0.9)
+[heard] = engine.infer(work[:1])
+found["recent"] = [
+    [int(np.flatnonzero(heard.scores[:, one]).max()) + 1, bool(np.isfinite(heard.embeddings[one]).all())]
+    for one in range(len(heard.owners))
+]
 
 class Broken:
     def __call__(self, waveforms):
@@ -127,6 +137,12 @@ def test_a_window_becomes_frames_and_voices(found: dict[str, Any]) -> None:
             assert runs == voices
             assert size in (1, dimensions)
         assert any(size == dimensions for *_, size in heard["shapes"])
+
+
+def test_stretches_of_which_all_is_decided_are_not_embedded(found: dict[str, Any]) -> None:
+    assert {is_embedded for _, is_embedded in found["recent"]} == {True, False}
+    for end, is_embedded in found["recent"]:
+        assert is_embedded == (end > 200), "frames of the last second are 200 to 249"
 
 
 def test_what_a_model_raises_is_a_failure_of_the_window_without_its_text(found: dict[str, Any]) -> None:
