@@ -29,7 +29,7 @@ class ClusteringConfig:
     distance: float
     distance_seconds: float
     point_seconds: float = 0.6  # stretches of less are no points
-    new_seconds: float = 2.0  # of speech before a cluster is a speaker
+    new_seconds: float = 1.2  # of speech before a cluster is a speaker
     memory_seconds: float = 60.0  # the most that a point stands for
     owner: float = 0.5  # how much the rest of what a local speaker says counts for one stretch of it
     min_speakers: int = 1

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
 from typing import Any
 
+import fastavro
 import pytest
 
 from pipeline.core.speakers import UNBOUNDED
 from pipeline.diarize.logic import DiarizeLogic
+from schemas import released_schema_text
+from schemas.codec import upgraded_plain
 from schemas.records import CallAnnotation
 from tests.fakes import Call, outputs_of, run, run_chain, said, stages
 from tests.voices import DIARIZE, ScriptedDiarizer
@@ -94,6 +99,30 @@ def test_a_lane_that_began_without_models_stays_so() -> None:
     snapshot = plain.snapshot(state)
     assert snapshot is not None
     assert not DiarizeLogic(DIARIZE).restore(lane, snapshot.data).is_heard
+
+
+@pytest.mark.parametrize("has_written", [True, False])
+def test_a_state_of_release_1_goes_on(has_written: bool) -> None:
+    """That release heard no mixed channel: a call that it began keeps the turn it has, one that it has not begun is heard."""
+    body = io.BytesIO()
+    written_by = fastavro.parse_schema(json.loads(released_schema_text("1", "DiarizeLane")))
+    fastavro.schemaless_writer(body, written_by, {"engine": "channel", "has_written": has_written})
+    speech = run_chain(CALL).outputs["vad"]
+    started = speech[0].started
+    assert started is not None
+    lane: Any = type("L", (), {"channel": started.channels[0], "started": started})()
+    logic = DiarizeLogic(DIARIZE)
+    state = logic.restore(lane, upgraded_plain(body.getvalue(), "DiarizeLane", 1))
+    outputs, asked = [], False
+    for record in speech[1:]:
+        step = logic.plan(state, record)
+        outputs += step.outputs
+        asked |= step.work is not None
+        state = step.state
+        if asked:
+            break
+    assert asked is not has_written
+    assert not [draft for draft in outputs if draft.kind == "turns"]
 
 
 def test_a_lane_whose_models_are_gone_says_that_nobody_is_known() -> None:
