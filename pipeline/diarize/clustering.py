@@ -137,7 +137,11 @@ def _labelled(voices: Voices, config: ClusteringConfig) -> Voices:
             given[at] = -negative
     for at in sorted(speaking, key=lambda at: clusters[at]):
         if at not in given:
-            given[at], next_label = next_label, next_label + 1
+            free = [label for label in range(1, next_label) if label not in given.values()]
+            if free and next_label > config.max_speakers:  # a call has no more labels than it may have speakers
+                given[at] = free[-1]
+            else:
+                given[at], next_label = next_label, next_label + 1
     means = [voices.mean(cluster) for cluster in clusters]
     for at, cluster in enumerate(clusters):
         home = at if at in given else max(speaking, key=lambda other: float(means[other] @ means[at]))

@@ -7,6 +7,7 @@ frames in which nobody else speaks. Clustering is not done here: `pipeline.diari
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -52,9 +53,8 @@ class DiartEngine:
     """Loaded models. ``infer`` may run on several threads.
 
     On a CPU every window is heard alone, so that company changes nothing; on a GPU up to `GPU_BATCH` go together. What the models
-    raise is answered by a `Failure`, of the window that they raised it for. Stretches that end before the last ``recent_seconds`` of a
-    window are not embedded: who spoke there is decided. Raises NotReadyError when a model cannot be loaded, or does not hear windows of
-    ``window_seconds``.
+    raise is answered by a `Failure`, of the window that they raised it for. Raises NotReadyError when a model cannot be loaded, or does
+    not hear windows of ``window_seconds``.
     """
 
     def __init__(
@@ -65,14 +65,12 @@ class DiartEngine:
         window_seconds: float,
         threshold: float,
         clean_seconds: float,
-        recent_seconds: float,
         device: str = "cpu",
         threads: int = 1,
     ) -> None:
         self._device = torch.device(device)
         self._threshold = threshold
         self._clean_seconds = clean_seconds
-        self._recent = round(recent_seconds * FRAMES_PER_SECOND)
         self._failures = 0
         self.threads = threads
         torch.set_num_threads(1)  # windows of several calls are heard at the same time instead
@@ -115,7 +113,10 @@ class DiartEngine:
             )
             for one, work in zip(frames, batch, strict=True)
         ]
-        weights = [clean_of(active, self._clean_seconds)[0] & active[-self._recent :].any(axis=0) for active, _ in runs]
+        weights = [
+            clean_of(active, self._clean_seconds)[0] & active[len(active) - work.open_frames :].any(axis=0)
+            for (active, _), work in zip(runs, batch, strict=True)
+        ]
         voices = self._voices(waveforms, weights)
         return [
             Heard(scores=np.where(active, one[:, list(owners)], 0.0).astype(np.float32), embeddings=own, owners=owners)
@@ -123,8 +124,11 @@ class DiartEngine:
         ]
 
     def _voices(self, waveforms: torch.Tensor, weights: Sequence[NDArray[np.bool_]]) -> list[Floats]:
-        """Return the embeddings of the local speakers of each window, unit vectors."""
-        least = round(LEAST_EMBEDDED_SECONDS * FRAMES_PER_SECOND)
+        """Return the embeddings of the local speakers of each window, unit vectors.
+
+        Raises FloatingPointError when a second or more of speech has none.
+        """
+        least = math.ceil(LEAST_EMBEDDED_SECONDS * FRAMES_PER_SECOND)
         asked = [
             (window, local)
             for window, own in enumerate(weights)
@@ -139,7 +143,9 @@ class DiartEngine:
             found = self._embedding(heard, torch.from_numpy(masks).to(self._device))
             found = torch.nn.functional.normalize(torch.as_tensor(found).float(), dim=-1).cpu().numpy()
         results = [np.full((own.shape[1], found.shape[1]), np.nan, dtype=np.float32) for own in weights]
-        for (window, local), vector in zip(asked, found, strict=True):
+        for (window, local), vector, mask in zip(asked, found, masks, strict=True):
+            if mask.sum() >= FRAMES_PER_SECOND and not np.isfinite(vector).all():
+                raise FloatingPointError("an embedding is not finite")
             results[window][local] = vector
         return results
 

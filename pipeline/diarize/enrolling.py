@@ -58,7 +58,7 @@ def enrol(
 def _voices(
     samples: NDArray[np.int16], engine: Engine[DiarizeWork, Heard | Failure], window_seconds: float, threshold: float
 ) -> Iterator[tuple[Floats, float]]:
-    """Yield the voice that speaks most in each window, and how long it speaks alone."""
+    """Yield the voice of the local speaker who speaks most in each window, and how long it is heard alone."""
     window = round(window_seconds * RATE)
     for start in range(0, max(1, len(samples) - window // 2), window):
         part = samples[start : start + window]
@@ -68,7 +68,9 @@ def _voices(
             raise FailedError(f"the models could not hear a window: {result.reason}")
         clean, is_clean = clean_of(active_of(result.scores, threshold), WINDOW_LEAST_SECONDS)
         lengths = clean.sum(axis=0) / FRAMES_PER_SECOND
-        if len(lengths) and is_clean[int(np.argmax(lengths))]:
-            most = int(np.argmax(lengths))
-            if np.isfinite(result.embeddings[most]).all():
-                yield result.embeddings[most], float(lengths[most])
+        usable = [one for one in range(len(lengths)) if is_clean[one] and np.isfinite(result.embeddings[one]).all()]
+        said = {owner: sum(lengths[one] for one in usable if result.owners[one] == owner) for owner in result.owners}
+        most = max(said, key=lambda owner: said[owner], default=None)
+        own = [one for one in usable if result.owners[one] == most]
+        if own:
+            yield unit(lengths[own].astype(np.float32) @ result.embeddings[own]), float(lengths[own].sum())

@@ -103,7 +103,8 @@ class DiarizeLogic:
         behind = _copied(state, record)
         position = max(state.heard_to, record.start_sample * state.ratio)
         if record.kind == "watermark":
-            state = changed(forget(state, window=self._config.window, position=position), heard_to=position)
+            state = forget(state, window=self._config.window, position=position)
+            state = changed(state, heard_to=position, learned_to=max(state.learned_to, -(-position // FRAME)))
         return Step(state, behind)
 
     def abandon(self, state: DiarizeState, record: CallSpeech) -> Step[DiarizeState, DiarizeWork]:
@@ -219,7 +220,12 @@ class DiarizeLogic:
 
     def _work(self, state: DiarizeState, position: int, *, is_final: bool) -> DiarizeWork:
         assert self._config is not None
-        return DiarizeWork(audio=heard(state, position, self._config.window), position=position, is_final=is_final)
+        return DiarizeWork(
+            audio=heard(state, position, self._config.window),
+            position=position,
+            is_final=is_final,
+            decided_to=state.pending.start * FRAME,
+        )
 
     def _hear(self, state: DiarizeState, work: DiarizeWork, result: Heard) -> DiarizeState:
         """Return the state with what the models say of a window: voices, and votes for its frames."""

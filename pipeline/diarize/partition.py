@@ -44,11 +44,11 @@ class ClusteringConfig:
 
 
 def partition(voices: Voices, config: ClusteringConfig) -> list[list[int]]:
-    """Return the points of each cluster, in order. A single one may stand for less speech than a speaker needs."""
-    clusters = _cut(voices, config)
-    loud = [cluster for cluster in clusters if sum(voices.weights[index] for index in cluster) >= config.new_seconds]
-    loud = loud or [max(clusters, key=lambda cluster: sum(voices.weights[index] for index in cluster))]
-    found = _improved(voices, np.stack([voices.mean(cluster) for cluster in loud]))
+    """Return the points of each cluster, in order. A single one may stand for less speech than a speaker needs.
+
+    Points without a label have 0.
+    """
+    found = _improved(voices, np.stack([voices.mean(cluster) for cluster in _cut(voices, config)]))
     known = [label for label in voices.speakers if label]
     if len(known) > 1:
         kept = _improved(voices, np.stack([voices.centroid(label) for label in known]))
@@ -94,7 +94,7 @@ def _are_apart(kept: _Partition, config: ClusteringConfig) -> bool:
     count = len(kept.clusters)
     if min(kept.seconds) < config.new_seconds or count > config.max_speakers:
         return False
-    ease = config.steady * (config.third if count > 2 else 1.0)
+    ease = config.steady * (config.eager if count <= config.min_speakers else config.third if count > 2 else 1.0)
     distances = 1.0 - kept.means @ kept.means.T
     return all(
         distances[one, other] > ease * config.limit(kept.seconds[one], kept.seconds[other])
@@ -119,20 +119,30 @@ class _Node:
 
 
 def _cut(voices: Voices, config: ClusteringConfig) -> list[list[int]]:
-    """Return the points of each speaker: the tree that Ward's clustering makes of all points, cut where both halves are voices.
+    """Return points of each speaker: the tree that Ward's clustering makes of all points, cut where both halves are voices.
 
-    The largest difference is cut first, as long as there may be more speakers.
+    The largest difference is cut first, as long as there may be more speakers. What is too little for a speaker is left out.
     """
-    leaves, open_nodes = list[_Node](), [_tree(voices)]
+    leaves, open_nodes = list[_Node](), [_without_outliers(_tree(voices), config)]
     while open_nodes:
         node = max(open_nodes, key=lambda one: (_difference(one), -one.points[0]))
         open_nodes.remove(node)
         speakers = len(leaves) + len(open_nodes) + 1
         if node.halves is not None and speakers < config.max_speakers and _is_two(node, voices, speakers, config):
-            open_nodes += node.halves
+            open_nodes += [_without_outliers(half, config) for half in node.halves]
         else:
             leaves.append(node)
     return [sorted(node.points) for node in sorted(leaves, key=lambda one: min(one.points))]
+
+
+def _without_outliers(node: _Node, config: ClusteringConfig) -> _Node:
+    """Return what is left of a node without halves that are too little for a speaker: a cough would hide all voices beside it."""
+    while node.halves is not None:
+        light, heavy = sorted(node.halves, key=lambda half: half.weight)
+        if not light.weight < config.new_seconds <= heavy.weight:
+            break
+        node = heavy
+    return node
 
 
 def _tree(voices: Voices) -> _Node:

@@ -96,7 +96,6 @@ def _engine(settings: Any) -> Any:
         window_seconds=diarize.window_seconds,
         threshold=diarize.threshold,
         clean_seconds=CLEAN_SECONDS,
-        recent_seconds=max(diarize.latency_seconds, diarize.step_seconds) + diarize.step_seconds,
         device=device,
         threads=settings.runtime.threads or (1 if device == "cuda" else os.cpu_count() or 1),
     )

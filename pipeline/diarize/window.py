@@ -21,11 +21,20 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiarizeWork:
-    """A window to be heard: int16 samples at 16 kHz, whole frames, that end at ``position``. ``is_final``: the utterance ends there."""
+    """A window to be heard: int16 samples at 16 kHz, whole frames, that end at ``position``. ``is_final``: the utterance ends there.
+
+    Who speaks below ``decided_to`` is decided, so nobody asks whose voices those are.
+    """
 
     audio: NDArray[np.int16]
     position: int
     is_final: bool = False
+    decided_to: int = 0
+
+    @property
+    def open_frames(self) -> int:
+        """Return how many frames at the end of the window are not decided."""
+        return min(len(self.audio), max(0, self.position - self.decided_to)) // FRAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

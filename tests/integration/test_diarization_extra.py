@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from pipeline.bench.diarization.recordings import CALLS
 
 pytestmark = [pytest.mark.diarization, pytest.mark.timeout(180)]
 
@@ -57,3 +61,20 @@ def test_the_locked_versions_work_together() -> None:
     assert found["speakers"] == 2
     assert found["versions"]["torch"].startswith("2.8.0")
     assert found["versions"]["numpy"].startswith("1.")
+
+
+def test_enrolment_hears_all_of_what_a_person_says(tmp_path: Path) -> None:
+    """In windows that stand beside each other nothing is decided before: every stretch counts."""
+    recording = CALLS / "one-01.opus"
+    speech = json.loads(recording.with_suffix(".json").read_text("utf-8"))["speech_seconds"]
+    command = [sys.executable, "-W", "ignore", "-m", "pipeline", "speakers", "enrol", "Ann", str(recording)]
+    done = subprocess.run(
+        [*command, "--file", str(tmp_path / "voices.json"), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 0.5 * speech < json.loads(done.stdout)["seconds"] <= 1.1 * speech

@@ -156,3 +156,13 @@ def test_voices_come_back_as_they_were_rounded(dimensions: int) -> None:
 def test_rounding_moves_a_voice_by_less_than_a_second_of_speech_does() -> None:
     known = Voices(np.stack([ANN, BOB]), (3.2, 8.0), (1, 2), 3)
     assert float((rounded(known).points * known.points).sum(axis=1).min()) > 0.95
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_call_has_no_more_labels_than_it_may_have_speakers(count: int) -> None:
+    """Voices that come near each other and part again, for two minutes."""
+    config = replace(CONFIG, min_speakers=count, max_speakers=count)
+    near = [unit(ANN + 0.45 * voice) for voice in (ANN, BOB, CAT)]
+    for seed in range(4):
+        known = talk(*near, count=120, turn=2, config=config, seed=1_000 * seed)
+        assert known.next_label - 1 <= count

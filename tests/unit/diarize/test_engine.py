@@ -48,7 +48,7 @@ voices = find_model(str(folder / "voices"), "embedding")
 shipped = find_model("", "embedding")
 found = {"revisions": [local.revision, hub.revision, voices.revision, shipped.revision]}
 
-options = {"window_seconds": 5.0, "threshold": 0.3, "clean_seconds": 0.4, "recent_seconds": 5.0}
+options = {"window_seconds": 5.0, "threshold": 0.3, "clean_seconds": 0.4}
 work = [
     DiarizeWork(audio=np.random.default_rng(seed).normal(0, 3000, 80_000).astype(np.int16), position=80_000)
     for seed in range(3)
@@ -66,13 +66,17 @@ for segmentation, embedding in ((hub, voices), (local, shipped)):
         "batch": engine.max_batch,
     })
 
-engine = DiartEngine(local, shipped, **options | {"recent_seconds": 1.0})
+engine = DiartEngine(local, shipped, **options)
 engine._segmentation = lambda waveforms: torch.full((len(waveforms), 250, 1), 0.9)
-[heard] = engine.infer(work[:1])
+[heard] = engine.infer([DiarizeWork(audio=work[0].audio, position=80_000, decided_to=64_000)])
 found["recent"] = [
     [int(np.flatnonzero(heard.scores[:, one]).max()) + 1, bool(np.isfinite(heard.embeddings[one]).all())]
     for one in range(len(heard.owners))
 ]
+
+engine._embedding = lambda waveforms, weights: torch.full((len(weights), 256), float("nan"))
+[failure] = engine.infer(work[:1])
+found["no numbers"] = failure.reason
 
 class Broken:
     def __call__(self, waveforms):
@@ -147,7 +151,11 @@ def test_stretches_of_which_all_is_decided_are_not_embedded(found: dict[str, Any
 
 def test_what_a_model_raises_is_a_failure_of_the_window_without_its_text(found: dict[str, Any]) -> None:
     assert found["failures"] == ["RuntimeError"] * 3
-    assert found["counts"] == {"failures": 3}
+    assert found["counts"] == {"failures": 4}, "one more of the embedding"
+
+
+def test_an_embedding_that_gives_no_numbers_has_failed(found: dict[str, Any]) -> None:
+    assert found["no numbers"] == "FloatingPointError"
 
 
 def test_a_model_that_cannot_be_had_is_named(found: dict[str, Any]) -> None:

@@ -73,3 +73,11 @@ def test_a_voice_of_too_little_speech_is_no_speaker_but_a_single_one_is() -> Non
     known = Voices(np.stack(heard), tuple(0.05 if one else 1.0 for one in whose), (0,) * 20)
     assert partition(known, CONFIG) == [list(range(20))]
     assert partition(Voices(heard[0][None], (0.7,), (0,)), CONFIG) == [[0]]
+
+
+def test_a_sound_that_is_no_voice_does_not_hide_two_that_are() -> None:
+    heard, whose = stretches(0.25, seed=4, count=8)
+    odd = unit(np.random.default_rng(9).normal(size=DIMENSIONS).astype(np.float32))
+    known = Voices(np.stack([odd, *heard]), (0.9, *(1.1,) * 8), (0,) * 9)
+    clusters = [{at - 1 for at in cluster if at} for cluster in partition(known, CONFIG)]
+    assert sorted(map(sorted, clusters)) == sorted([[at for at in range(8) if whose[at] == one] for one in (0, 1)])

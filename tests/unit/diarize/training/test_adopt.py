@@ -76,7 +76,7 @@ def test_adopted_files_are_what_the_engine_loads(made: Path, published: Path, se
     from pipeline.diarize.engine import DiartEngine
 
     found = [FoundModel(name="shipped", path=shipped / name, revision="") for name in (SEGMENTATION, ENCODER)]
-    engine = DiartEngine(*found, window_seconds=5.0, threshold=0.0, clean_seconds=0.2, recent_seconds=3.0)
+    engine = DiartEngine(*found, window_seconds=5.0, threshold=0.0, clean_seconds=0.2)
     noise = np.random.default_rng(1).normal(0, 900, 80_000).astype(np.int16)
     (heard,) = engine.infer([DiarizeWork(audio=noise, position=80_000)])
     assert isinstance(heard, Heard)
