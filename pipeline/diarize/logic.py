@@ -35,7 +35,7 @@ from pipeline.diarize.window import (
     active_of,
     clean_of,
 )
-from schemas.codec import decode_plain, encode_plain
+from schemas.codec import CodecError, decode_plain, encode_plain
 from schemas.records import CallSpeech, Degraded, DiarizeLane, Turn, Turns
 
 CHANNEL, DIART = "channel", "diart"
@@ -161,7 +161,7 @@ class DiarizeLogic:
         return Snapshot(data=encode_plain(lane), needed_sequence=state.pieces[0][0] if state.pieces else None)
 
     def restore(self, lane: Lane, data: bytes) -> DiarizeState:
-        """Return the state of a snapshot.
+        """Return the state of a snapshot. Raises CodecError when its points are damaged.
 
         A lane keeps the engine it began with. Voices that other models heard are forgotten, and their labels are not used again.
         """
@@ -175,11 +175,13 @@ class DiarizeLogic:
             start = saved.heard_to // state.ratio
             return changed(state, owes_turn=True, turn=replace(state.turn, start_sample=start))
         is_same = saved.model == self._config.model
+        try:
+            voices = from_bytes(saved.points or b"", saved.dimensions, saved.weights, saved.labels, saved.next_label)
+        except ValueError as error:
+            raise CodecError(f"the voices of a DiarizeLane: {error}") from error
         return changed(
             state,
-            voices=from_bytes(saved.points or b"", saved.dimensions, saved.weights, saved.labels, saved.next_label)
-            if is_same
-            else Voices(next_label=saved.next_label),
+            voices=voices if is_same else Voices(next_label=saved.next_label),
             heard_to=saved.heard_to,
             audio_from=saved.heard_to,
             learned_to=-(-saved.heard_to // FRAME),

@@ -76,10 +76,12 @@ def to_bytes(voices: Voices) -> bytes:
 def from_bytes(
     data: bytes, dimensions: int, weights: Sequence[float], labels: Sequence[int], next_label: int
 ) -> Voices:
-    """Return the voices of `to_bytes`. Raises ValueError when the data are not so many points."""
+    """Return the voices of `to_bytes`. Raises ValueError when the data are not so many points, or a label was given to nobody."""
     if not weights:
         return Voices(next_label=next_label)
     width = (dimensions + 1) // 2
+    if not all(0 < label < next_label for label in labels):
+        raise ValueError(f"labels {sorted({*labels})} are not between 1 and {next_label - 1}")
     if not width or len(data) != width * len(weights) or len(labels) != len(weights):
         raise ValueError(
             f"{len(data)} bytes and {len(labels)} labels are not {len(weights)} points of {dimensions} dimensions"

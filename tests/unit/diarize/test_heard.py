@@ -13,8 +13,8 @@ import pytest
 from pipeline.core.speakers import UNBOUNDED
 from pipeline.diarize.logic import DiarizeLogic
 from schemas import released_schema_text
-from schemas.codec import upgraded_plain
-from schemas.records import CallAnnotation
+from schemas.codec import CodecError, decode_plain, encode_plain, upgraded_plain
+from schemas.records import CallAnnotation, DiarizeLane
 from tests.fakes import Call, outputs_of, run, run_chain, said, stages
 from tests.voices import DIARIZE, ScriptedDiarizer
 
@@ -99,6 +99,20 @@ def test_a_lane_that_began_without_models_stays_so() -> None:
     snapshot = plain.snapshot(state)
     assert snapshot is not None
     assert not DiarizeLogic(DIARIZE).restore(lane, snapshot.data).is_heard
+
+
+@pytest.mark.parametrize("damage", [{"labels": (9,)}, {"points": b"short"}, {"labels": ()}])
+def test_a_state_with_damaged_voices_is_unreadable(damage: dict[str, Any]) -> None:
+    speech = run_chain(CALL).outputs["vad"]
+    started = speech[0].started
+    assert started is not None
+    lane: Any = type("L", (), {"channel": started.channels[0], "started": started})()
+    stage = stages(CALL, diarize=DIARIZE, diarizer=ScriptedDiarizer(CALL))["diarize"]
+    states = [state for effects in run(stage, speech) for state in effects.states if state.channel == 0 and state.logic]
+    saved = decode_plain(states[-1].logic or b"", DiarizeLane)
+    DiarizeLogic(DIARIZE).restore(lane, encode_plain(saved))
+    with pytest.raises(CodecError, match="voices"):
+        DiarizeLogic(DIARIZE).restore(lane, encode_plain(replace(saved, **damage)))
 
 
 @pytest.mark.parametrize("has_written", [True, False])
