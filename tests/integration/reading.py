@@ -79,6 +79,13 @@ def is_marked(settings: Settings, stage: str, call_id: str) -> bool:
     return control is not None and Codec().decode(control, LaneState).started is None
 
 
+def is_let_go(settings: Settings, stage: str, call_id: str) -> bool:
+    """Return whether at most the mark of its end is left of the call's states; that goes when the input holds nothing of the call."""
+    last = {message.key(): message.value() for message in records_of(settings, f"{stage}-state-changelog")}
+    key = f"{call_id}/{CALL_CHANNEL}".encode()
+    return key in last and (last[key] is None or is_marked(settings, stage, call_id))
+
+
 def stored_calls(settings: Settings) -> dict[str, StoredCall]:
     """Return every call that the store has."""
     with closing(_store(settings)) as store:

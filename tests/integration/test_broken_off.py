@@ -19,7 +19,7 @@ from pipeline.stages import STREAM_STAGES, spec
 from schemas.codec import Codec
 from tests.integration.conftest import Kafka
 from tests.integration.feeds import HalfFed
-from tests.integration.reading import delete_records, is_marked, records_of, states_of, stored_call
+from tests.integration.reading import delete_records, is_let_go, records_of, states_of, stored_call
 from tests.integration.system import System, running, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -43,9 +43,9 @@ def state_of(settings: Settings, call_id: str) -> str | None:
 
 
 def let_go(settings: Settings, call_id: str) -> None:
-    """Return when no stage keeps anything of the call but the mark of its end."""
+    """Return when no stage keeps anything of the call but the mark of its end, if that."""
     for stage in STREAM_STAGES:
-        wait_for(lambda stage=stage: is_marked(settings, stage, call_id), SECONDS, f"{stage} has let it go")  # type: ignore[misc]
+        wait_for(lambda stage=stage: is_let_go(settings, stage, call_id), SECONDS, f"{stage} has let it go")  # type: ignore[misc]
 
 
 def test_an_interrupted_call_is_ended_when_retention_has_deleted_it(system: System, call: assets.DemoCall) -> None:
