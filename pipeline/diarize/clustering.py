@@ -16,12 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.diarize.partition import ClusteringConfig, costs_of, partition
-from pipeline.diarize.points import Floats, Voices, most_points, unit
-
-Flags = NDArray[np.bool_]
+from pipeline.diarize.points import Voices, most_points, unit
+from pipeline.diarize.window import Flags, Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.diarize.points import Floats, Voices, unit
+from pipeline.diarize.points import Voices, unit
+from pipeline.diarize.window import Floats
 
 MOST_ROUNDS = 10  # of k-means; it rarely takes more than three
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pipeline.diarize.window import Floats
 
 STATE_BYTES = 2_900  # for the points of a lane, half a byte per dimension
 MOST_POINTS = 24

@@ -43,6 +43,17 @@ def turns_of(records: list[CallAnnotation]) -> list[tuple[str, float, float]]:
     return [(speaker, start / 8000, end / 8000) for (start, speaker), end in sorted(found.items())]
 
 
+def heard_lane() -> tuple[list[Any], Any, bytes]:
+    """Return what vad writes of the call, the lane of its channel, and the last state that diarize recorded of it."""
+    speech = run_chain(CALL).outputs["vad"]
+    started = speech[0].started
+    assert started is not None
+    lane: Any = type("L", (), {"channel": started.channels[0], "started": started})()
+    stage = stages(CALL, diarize=DIARIZE, diarizer=ScriptedDiarizer(CALL))["diarize"]
+    states = [state for effects in run(stage, speech) for state in effects.states if state.channel == 0 and state.logic]
+    return speech, lane, states[-1].logic or b""
+
+
 def test_turns_are_where_the_words_are() -> None:
     found = turns_of(annotations(CALL))
     assert [speaker for speaker, _, _ in found] == ["speaker_1", "speaker_2", "speaker_1", "speaker_2"]
@@ -74,18 +85,12 @@ def test_the_speaker_is_known_while_the_utterance_is_open() -> None:
 
 
 def test_labels_of_a_model_that_is_gone_are_not_used_again() -> None:
-    lane: Any = type("L", (), {})()
-    speech = run_chain(CALL).outputs["vad"]
-    stage = stages(CALL, diarize=DIARIZE, diarizer=ScriptedDiarizer(CALL))["diarize"]
-    states = [state for effects in run(stage, speech) for state in effects.states if state.channel == 0 and state.logic]
-    started = speech[0].started
-    assert started is not None
-    lane.channel, lane.started = started.channels[0], started
+    _, lane, last = heard_lane()
     other = DiarizeLogic(replace(DIARIZE, model="scripted@2"))
-    state = other.restore(lane, states[-1].logic or b"")
+    state = other.restore(lane, last)
     assert state.voices.speakers == ()
     assert state.voices.next_label == 3
-    same = DiarizeLogic(DIARIZE).restore(lane, states[-1].logic or b"")
+    same = DiarizeLogic(DIARIZE).restore(lane, last)
     assert (same.voices.speakers, same.voices.next_label) == ((1, 2), 3)
 
 
@@ -103,13 +108,8 @@ def test_a_lane_that_began_without_models_stays_so() -> None:
 
 @pytest.mark.parametrize("damage", [{"labels": (9,)}, {"points": b"short"}, {"labels": ()}])
 def test_a_state_with_damaged_voices_is_unreadable(damage: dict[str, Any]) -> None:
-    speech = run_chain(CALL).outputs["vad"]
-    started = speech[0].started
-    assert started is not None
-    lane: Any = type("L", (), {"channel": started.channels[0], "started": started})()
-    stage = stages(CALL, diarize=DIARIZE, diarizer=ScriptedDiarizer(CALL))["diarize"]
-    states = [state for effects in run(stage, speech) for state in effects.states if state.channel == 0 and state.logic]
-    saved = decode_plain(states[-1].logic or b"", DiarizeLane)
+    _, lane, last = heard_lane()
+    saved = decode_plain(last, DiarizeLane)
     DiarizeLogic(DIARIZE).restore(lane, encode_plain(saved))
     with pytest.raises(CodecError, match="voices"):
         DiarizeLogic(DIARIZE).restore(lane, encode_plain(replace(saved, **damage)))
@@ -140,14 +140,9 @@ def test_a_state_of_release_1_goes_on(has_written: bool) -> None:
 
 
 def test_a_lane_whose_models_are_gone_says_that_nobody_is_known() -> None:
-    speech = run_chain(CALL).outputs["vad"]
-    started = speech[0].started
-    assert started is not None
-    lane: Any = type("L", (), {"channel": started.channels[0], "started": started})()
-    stage = stages(CALL, diarize=DIARIZE, diarizer=ScriptedDiarizer(CALL))["diarize"]
-    states = [state for effects in run(stage, speech) for state in effects.states if state.channel == 0 and state.logic]
+    speech, lane, last = heard_lane()
     plain = DiarizeLogic()
-    state = plain.restore(lane, states[-1].logic or b"")
+    state = plain.restore(lane, last)
     piece = next(record for record in speech if record.speech is not None)
     (draft,) = plain.plan(state, piece).outputs
     assert draft.body["turns"].watermark_sample == UNBOUNDED
